@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Write the migration files: the frame around each body, the bodies made of functions, the sealing trailer.
+
+    python scripts/build_migrations.py            write
+    python scripts/build_migrations.py --check    fail if a file is not what this script would write
+
+A migration is one DO block, so it is one statement and one transaction however it is run: by the runner, in the SQL
+Editor of a hosted service, by psql. The body of a table migration is edited in its file, between the two markers.
+The body of a function migration is put together from postgres/functions/, where each function lives once.
+"""
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+POSTGRES = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres"
+MIGRATIONS, FUNCTIONS = POSTGRES / "migrations", POSTGRES / "functions"
+
+#: Function migrations, in the order of creation: a function in SQL must find what it calls.
+FROM_FUNCTIONS = {
+    "003_protocol_functions": (
+        "enqueue_many",
+        "enqueue",
+        "register_worker",
+        "beat",
+        "check_leases",
+        "claim_candidates",
+        "claim_admit",
+        "claim",
+        "progress",
+        "settle",
+        "cancel_jobs",
+        "retry_jobs",
+        "mark_workers_gone",
+        "rescue_jobs",
+        "release_lost_claims",
+        "prune",
+    ),
+    "005_find_stale_jobs_function": (
+        "stale_jobs",
+        "find_stale_jobs",
+        "rescue_stale_jobs",
+        "stale_jobs_view",
+    ),
+}
+
+BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
+
+#: Nothing in the schema is for everybody: Postgres grants EXECUTE on new functions to PUBLIC by itself.
+REVOKE = """
+REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
+"""
+
+HEADER = """\
+-- Holdfast migration {name}
+-- To apply it by hand: paste the whole file into a SQL editor and run it, or: psql -f {name}.sql
+-- It is one statement and so one transaction, it may be run any number of times, and it records itself in
+-- holdfast.schema_migrations: once it is on record, running it again does nothing.
+DO $holdfast$
+BEGIN
+    SET LOCAL lock_timeout = '3s';
+    SET LOCAL client_min_messages = warning;
+    PERFORM pg_advisory_xact_lock(hashtextextended('holdfast.migrations', 0));
+    -- The catalog's tables are read, not asked through to_regclass: its cache may be older than the lock.
+    IF EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'holdfast' AND c.relname = 'schema_migrations') THEN
+        IF EXISTS (SELECT FROM holdfast.schema_migrations WHERE version = {version}) THEN
+            RETURN;
+        END IF;
+    END IF;
+    EXECUTE $migration$
+"""
+
+TRAILER = """\
+    $migration$;
+-- The checksum below covers every byte above this line.
+    INSERT INTO holdfast.schema_migrations (version, name, checksum)
+    VALUES ({version}, '{name}', '{checksum}');
+END
+$holdfast$;
+"""
+SEAL = "-- The checksum below covers every byte above this line.\n"
+
+
+def body_of(name: str, current: str) -> str:
+    if name in FROM_FUNCTIONS:
+        parts = [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
+        return "\n".join(parts) + REVOKE
+    match = re.search(re.escape(BEGIN_BODY) + "(.*)" + re.escape(END_BODY), current, re.DOTALL)
+    if match is None:
+        raise SystemExit(f"{name}: no body between the markers {BEGIN_BODY!r} and {END_BODY!r}")
+    return match.group(1)
+
+
+def render(name: str, current: str) -> str:
+    version = int(name[:3])
+    covered = HEADER.format(name=name, version=version) + BEGIN_BODY + body_of(name, current) + END_BODY
+    covered += "    $migration$;\n"
+    checksum = hashlib.sha256(covered.encode()).hexdigest()
+    trailer = TRAILER.removeprefix("    $migration$;\n")
+    return covered + trailer.format(version=version, name=name, checksum=checksum)
+
+
+def main() -> int:
+    names = sorted({path.stem for path in MIGRATIONS.glob("*.sql")} | set(FROM_FUNCTIONS))
+    used = {function for functions in FROM_FUNCTIONS.values() for function in functions}
+    unused = {path.stem for path in FUNCTIONS.glob("*.sql")} - used
+    if unused:
+        raise SystemExit(f"functions in no migration: {', '.join(sorted(unused))}")
+    changed = []
+    for name in names:
+        path = MIGRATIONS / f"{name}.sql"
+        current = path.read_text() if path.exists() else ""
+        wanted = render(name, current)
+        if wanted != current:
+            changed.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(wanted)
+    print("changed: " + ", ".join(changed) if changed else "up to date")
+    return 1 if changed and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""A worker process, as its supervisor starts it: `python -m holdfast.cli.child`. Not for people."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from holdfast.app import Holdfast
+from holdfast.cli.loading import load_app
+from holdfast.config import Settings
+from holdfast.events import Sinks
+from holdfast.instrument.logs import LogSink
+from holdfast.services.worker import Worker
+
+VARIABLE = "HOLDFAST_CHILD"
+PING_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """What a worker process is told by its supervisor. The settings travel in the environment, never in arguments."""
+
+    worker_id: str
+    supervisor_id: str
+    link: int
+    app: str
+    dsn: str
+    settings: str
+    quarantine: bool = False
+
+
+def command(plan: ChildPlan) -> tuple[Sequence[str], Mapping[str, str]]:
+    """The arguments and the environment that start this worker process."""
+    return ("-m", "holdfast.cli.child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
+
+
+def main() -> int:
+    plan = ChildPlan(**json.loads(os.environ.pop(VARIABLE)))
+    settings = Settings.model_validate_json(plan.settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
+    sys.path.insert(0, os.getcwd())
+    return asyncio.run(_run(plan, settings, load_app(plan.app)))
+
+
+async def _run(plan: ChildPlan, settings: Settings, app: Holdfast) -> int:
+    changes = {"slots": 1, "sweep": False, "quarantine": True, "idle_exit": 10.0} if plan.quarantine else {}
+    worker = Worker(
+        plan.dsn,
+        app.kinds,
+        settings.worker_settings(queues=app.served_queues(settings), **changes),
+        worker_id=UUID(plan.worker_id),
+        supervisor_id=UUID(plan.supervisor_id),
+        app=plan.app,
+        sinks=Sinks([LogSink()]),
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.drain)
+    link = socket.socket(fileno=plan.link)
+    link.setblocking(False)
+    loop.add_reader(link, _supervisor_said, link, worker)
+    threading.Thread(target=_ping, args=(link,), name="holdfast-ping", daemon=True).start()
+    return await worker.run()
+
+
+def _supervisor_said(link: socket.socket, worker: Worker) -> None:
+    """The supervisor never writes: to read anything is to read its end."""
+    asyncio.get_running_loop().remove_reader(link)
+    worker.drain()
+
+
+def _ping(link: socket.socket) -> None:
+    """From a thread, so that a busy event loop is not taken for a dead process; a held GIL is."""
+    while True:
+        with contextlib.suppress(OSError):
+            link.send(b".")
+        time.sleep(PING_EVERY)
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = main()
+    except BaseException:
+        # Whatever it is, this process must end now: its handlers' threads would keep it, and nobody would beat for it.
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # Handlers in threads that ignore their cancellation must not keep this process alive.
+    os._exit(code)

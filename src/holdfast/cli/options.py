@@ -1,0 +1,62 @@
+"""Options that several commands share, and what they mean."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.config import Settings, load_settings
+from holdfast.errors import ConfigurationError
+from holdfast.postgres.database import Database, resolve_database
+from holdfast.postgres.ledger import SyncLedger
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        show_default=False,
+        help="The ledger's Postgres; better set DATABASE_URL, which ps does not show.",
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", show_default=False, help="Where the local Postgres keeps its data.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+
+
+def setting(name: str, metavar: str | None = None) -> Any:
+    """A command-line option for one of the settings, described as there."""
+    field = Settings.model_fields[name]
+    default = f"{field.default:g}" if isinstance(field.default, float) else field.default
+    known = f" [default: {default}]" if default not in {None, ()} else ""
+    return typer.Option(metavar=metavar, show_default=False, help=f"{field.description}{known}")
+
+
+def read_settings(database_url: str | None, data_dir: Path | None, **given: Any) -> Settings:
+    """All settings, those of the command line first: a `--data-dir` asks for the local server."""
+    if database_url and data_dir is not None:
+        raise ConfigurationError(
+            "--database-url names a server and --data-dir the local one's folder; give one of them"
+        )
+    settings = load_settings(database_url=database_url or None, data_dir=data_dir, **given)
+    return settings if data_dir is None else settings.model_copy(update={"database_url": None})
+
+
+def open_database(settings: Settings) -> Database:
+    """The ledger's database, at the schema level of this Holdfast. To be released."""
+    url = settings.database_url
+    return resolve_database(None if url is None else url.get_secret_value(), data_dir=settings.data_dir)
+
+
+@contextlib.contextmanager
+def open_ledger(database_url: str | None, data_dir: Path | None) -> Iterator[SyncLedger]:
+    """The ledger for one command."""
+    database = open_database(read_settings(database_url, data_dir))
+    ledger = SyncLedger(database.dsn, name="holdfast cli")
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+        database.release()

@@ -1,0 +1,158 @@
+"""All settings: one object, from arguments, environment, `.env` and `holdfast.toml`, in this order of precedence.
+
+Every setting is `HOLDFAST_<NAME>`. The names that such backends have already are read as well: `DATABASE_URL`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from holdfast.core.lease import LeaseTimings
+from holdfast.errors import ConfigurationError
+from holdfast.services.worker import WorkerSettings
+
+PREFIX = "HOLDFAST_"
+TOML_FILE = "holdfast.toml"
+ENV_FILE = ".env"
+#: Ten years, in seconds.
+LONGEST = 10 * 366 * 86400.0
+
+#: Names of our own that are no settings: they steer single commands or are passed between our processes.
+NOT_SETTINGS = frozenset({"HOLDFAST_CHILD", "HOLDFAST_CONFIG"})
+
+
+class Settings(BaseModel):
+    """What can be set. Times are in seconds.
+
+    >>> Settings(slots=20).slots
+    20
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    database_url: SecretStr | None = Field(
+        None, description="The ledger's Postgres. Without it a local server is started and kept in data_dir."
+    )
+    data_dir: Path | None = Field(None, description="Where the local Postgres keeps its data.")
+    app: str | None = Field(None, description="Your application as module:attribute, for worker and up.")
+    queues: tuple[str, ...] = Field(
+        (), description="The queues that a worker serves, comma-separated; by default those of its kinds."
+    )
+    slots: int = Field(10, ge=1, le=10_000, description="Jobs that one worker process runs at a time.")
+    processes: int = Field(1, ge=1, le=256, description="Worker processes under one supervisor.")
+    poll: float = Field(1.0, ge=0.05, le=60, description="How often an idle worker looks for jobs.")
+    drain_timeout: float = Field(30.0, ge=0, description="How long a stopping worker lets its jobs finish.")
+    beat_interval: float = Field(5.0, gt=0, description="How often a worker tells that it lives.")
+    lost_after: float = Field(25.0, gt=0, description="A worker silent for longer may be declared gone.")
+    stale_after: float = Field(600.0, gt=0, description="A running job without any sign of life for longer is rescued.")
+    sweep_interval: float = Field(5.0, gt=0, description="How often stuck jobs are looked for, over all processes.")
+    keep_finished: float = Field(
+        7 * 86400.0, ge=0, description="How long succeeded and cancelled jobs are kept; 7 days."
+    )
+    keep_dead: float = Field(90 * 86400.0, ge=0, description="How long dead jobs are kept; 90 days.")
+    host: str = Field("127.0.0.1", description="The address that the API listens on.")
+    port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_eternity(cls, value: Any) -> Any:
+        if isinstance(value, float) and value > LONGEST:
+            raise ValueError("this is longer than ten years")
+        return value
+
+    def worker_settings(self, **changes: Any) -> WorkerSettings:
+        """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""
+        fields: dict[str, Any] = {
+            "queues": self.queues or ("default",),
+            "slots": self.slots,
+            "poll": self.poll,
+            "drain_timeout": self.drain_timeout,
+            "stale_after": self.stale_after,
+            "sweep_interval": self.sweep_interval,
+            "keep_finished": self.keep_finished,
+            "keep_dead": self.keep_dead,
+            "timings": LeaseTimings(beat_interval=self.beat_interval, lost_after=self.lost_after),
+        }
+        return WorkerSettings(**{**fields, **changes})
+
+
+_ALIASES = {"DATABASE_URL": "database_url"}
+
+
+def load_settings(
+    *, environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any
+) -> Settings:
+    """Read all sources and check them. Raises `ConfigurationError` that names the setting, its value and the way out.
+
+    `given` are explicit values (None means not given); `folder` is where `.env` and `holdfast.toml` are looked for.
+    """
+    environment = os.environ if environment is None else environment
+    folder = Path.cwd() if folder is None else folder
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, found in (
+        (TOML_FILE, _from_toml(folder / TOML_FILE)),
+        (ENV_FILE, _from_environment(_read_env_file(folder / ENV_FILE), ENV_FILE)),
+        ("the environment", _from_environment(environment, "the environment")),
+        ("the command line", {name: value for name, value in given.items() if value is not None}),
+    ):
+        _refuse_unknown(found, source)
+        values.update(found)
+        origin.update(dict.fromkeys(found, source))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        shown = "(hidden)" if name == "database_url" else repr(first.get("input"))
+        raise ConfigurationError(
+            f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg']}, got {shown}"
+        ) from None
+    settings.worker_settings()
+    return settings
+
+
+def _from_environment(environment: Mapping[str, str | None], source: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for alias, name in _ALIASES.items():
+        if environment.get(alias):
+            values[name] = environment[alias]
+    for key, value in environment.items():
+        if key.startswith(PREFIX) and key not in NOT_SETTINGS and value:
+            values[key.removeprefix(PREFIX).lower()] = value
+    return values
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+
+
+def _read_env_file(path: Path) -> dict[str, str | None]:
+    return dict(dotenv_values(path, interpolate=False)) if path.exists() else {}
+
+
+def _refuse_unknown(found: Mapping[str, Any], source: str) -> None:
+    for name in found:
+        if name not in Settings.model_fields:
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            shown, *meant = [each if source == TOML_FILE else f"{PREFIX}{each.upper()}" for each in (name, *close)]
+            advice = f"did you mean {meant[0]}?" if meant else "see the list of settings in the README"
+            raise ConfigurationError(f"unknown setting {shown} in {source}; {advice}")

@@ -1,0 +1,192 @@
+"""A kind of job: the handler, its name, the policy of its jobs, and how its arguments become JSON and back."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
+
+from holdfast.core.payload import PayloadError, encode, is_storable
+from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
+from holdfast.errors import ConfigurationError, InvalidArguments, InvalidResult
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the ledger must know to decide about a job alone. Times in seconds; `timeout` None means no limit."""
+
+    max_attempts: int = 5
+    max_crashes: int = 3
+    retry: RetryPolicy = DEFAULT_RETRY
+    rescue: str = "requeue"
+    timeout: float | None = 3600.0
+    silent_after: float | None = None
+    limit_max: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_attempts", "max_crashes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.rescue not in ("requeue", "dead"):
+            raise ConfigurationError(f"rescue is {self.rescue!r}; it must be 'requeue' or 'dead'")
+        if self.limit_max is not None and self.limit_max < 1:
+            raise ConfigurationError(f"limit is {self.limit_max}; it must be at least 1, or None")
+        for name in ("timeout", "silent_after"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 366 * 86400:
+                raise ConfigurationError(f"{name} is {value!r}; it must be a number of seconds above 0, or None")
+
+    def as_json(self) -> dict[str, Any]:
+        """The policy as the function enqueue_many reads it."""
+        stored: dict[str, Any] = {"timeout": self.timeout}
+        if self.max_attempts != 5:
+            stored["max_attempts"] = self.max_attempts
+        if self.max_crashes != 3:
+            stored["max_crashes"] = self.max_crashes
+        if self.retry != DEFAULT_RETRY:
+            stored["retry"] = self.retry.as_json()
+        if self.rescue != "requeue":
+            stored["rescue"] = self.rescue
+        if self.silent_after is not None:
+            stored["silent_after"] = self.silent_after
+        if self.limit_max is not None:
+            stored["limit_max"] = self.limit_max
+        return stored
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job. Made by `Holdfast.job`; `name` is what the ledger stores."""
+
+    name: str
+    handler: Callable[..., Any]
+    queue: str
+    priority: int
+    policy: Policy
+    is_async: bool
+    isolation: str
+    wants_context: bool
+    signature: inspect.Signature = field(repr=False)
+    arguments: type[BaseModel] = field(repr=False)
+    result: TypeAdapter[Any] = field(repr=False)
+
+    def encode_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """JSON text of a call's arguments; `InvalidArguments` when they do not fit the handler or are not JSON."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+        except TypeError as error:
+            raise InvalidArguments(f"{self.name}{self.signature}: {error}") from error
+        try:
+            model = self.arguments.model_validate(bound.arguments)
+            stored = model.model_dump(mode="json", by_alias=True)
+            return encode(stored, what=f"arguments of {self.name}")
+        except PayloadError as error:
+            raise InvalidArguments(str(error)) from error
+        except ValidationError as error:
+            raise InvalidArguments(_readable(self.name, error)) from error
+        except ValueError as error:
+            raise InvalidArguments(f"arguments of {self.name} cannot be stored: {error}") from error
+
+    def decode_arguments(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for the handler from a job's row; `InvalidArguments` when they do not fit it."""
+        try:
+            model = self.arguments.model_validate(stored)
+        except ValidationError as error:
+            raise InvalidArguments(_readable(self.name, error)) from error
+        return {field.alias or name: getattr(model, name) for name, field in self.arguments.model_fields.items()}
+
+    def encode_result(self, value: Any) -> str:
+        """JSON text of what the handler returned; `InvalidResult` when it cannot be stored."""
+        if value is None:
+            return "null"
+        try:
+            return encode(self.result.dump_python(value, mode="json"), what=f"result of {self.name}")
+        except PayloadError as error:
+            raise InvalidResult(str(error)) from error
+        except ValueError as error:
+            raise InvalidResult(f"result of {self.name} cannot be stored: {error}") from error
+
+
+def make_kind(
+    handler: Callable[..., Any],
+    *,
+    name: str,
+    queue: str,
+    priority: int,
+    policy: Policy,
+    context_type: type,
+    isolation: str | None = None,
+) -> Kind:
+    """Read a handler's signature. A first parameter annotated with `context_type` receives the run's context."""
+    for what, value in (("kind", name), ("queue", queue)):
+        if not 1 <= len(value) <= 200 or not is_storable(value):
+            raise ConfigurationError(
+                f"{name[:50]!r}: the name of a {what} must have 1 to 200 characters, no NUL and no lone surrogates, "
+                f"this has {len(value)}: {value[:50]!r}"
+            )
+    if not -1000 <= priority <= 1000:
+        raise ConfigurationError(f"{name}: priority is {priority}; it must be between -1000 (first) and 1000 (last)")
+    is_async = inspect.iscoroutinefunction(handler)
+    if isolation not in (None, "process", "async" if is_async else "thread"):
+        fits = "'async' or 'process'" if is_async else "'thread' or 'process'"
+        raise ConfigurationError(f"{name}: isolation is {isolation!r}; this handler can have {fits}")
+    signature = inspect.signature(handler)
+    try:
+        hints = get_type_hints(handler, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"{name}: an annotation cannot be resolved: {error}; import it at the top of the module, "
+            "outside of TYPE_CHECKING"
+        ) from error
+    parameters = list(signature.parameters.values())
+    wants_context = bool(parameters) and hints.get(parameters[0].name) is context_type
+    if wants_context:
+        parameters = parameters[1:]
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigurationError(
+                f"{name}: parameter {parameter} cannot be stored by name; write named parameters instead"
+            )
+    return Kind(
+        name=name,
+        handler=handler,
+        queue=queue,
+        priority=priority,
+        policy=policy,
+        is_async=is_async,
+        isolation=isolation or ("async" if is_async else "thread"),
+        wants_context=wants_context,
+        signature=signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty),
+        arguments=_model_of(name, parameters, hints),
+        result=TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants")),
+    )
+
+
+def _model_of(name: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> type[BaseModel]:
+    """A model with one field a parameter, known by its alias: so a parameter may be called `json` or `_x`.
+
+    NaN and Infinity stay what they are (pydantic would write null), so that they are refused and not changed.
+    """
+    fields: dict[str, Any] = {
+        f"argument_{place}": (
+            hints.get(parameter.name, Any),
+            Field(... if parameter.default is parameter.empty else parameter.default, alias=parameter.name),
+        )
+        for place, parameter in enumerate(parameters)
+    }
+    config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    try:
+        return create_model(f"arguments of {name}", __config__=config, **fields)
+    except PydanticUserError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"{name}: its arguments cannot become JSON: {reason}") from error
+
+
+def _readable(name: str, error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "arguments"
+    shown = repr(first.get("input"))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{name}: {where}: {first['msg']}, got {shown[:120]}{more}"

@@ -1,0 +1,28 @@
+"""When to claim, and how many: never more than there are free slots, no faster than there is work."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClaimPlan:
+    """How many jobs to ask for now, and else how long to wait for a bell or a free slot, in seconds."""
+
+    ask: int
+    wait: float | None
+
+
+def plan_claim(
+    *, free_slots: int, batch: int, last_was_full: bool, rung: bool, since_claim: float, poll: float
+) -> ClaimPlan:
+    """Ask when there is room and a reason: a bell, a full answer before (more is waiting), or the poll interval.
+
+    `wait` is None when only a slot that becomes free can change anything.
+
+    >>> plan_claim(free_slots=3, batch=100, last_was_full=False, rung=True, since_claim=0.0, poll=1.0)
+    ClaimPlan(ask=3, wait=0.0)
+    """
+    if free_slots <= 0:
+        return ClaimPlan(0, None)
+    if rung or last_was_full or since_claim >= poll:
+        return ClaimPlan(min(free_slots, batch), 0.0)
+    return ClaimPlan(0, poll - since_claim)

@@ -1,0 +1,191 @@
+"""What happens, as frozen data: one class an event. Logs, metrics and alerts are sinks that receive them."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+_log = logging.getLogger("holdfast")
+
+
+@dataclass(frozen=True)
+class WorkerStarted:
+    """A worker has registered and begins to claim."""
+
+    worker_id: UUID
+    queues: tuple[str, ...]
+    kinds: tuple[str, ...]
+    slots: int
+    quarantine: bool
+
+
+@dataclass(frozen=True)
+class WorkerStopped:
+    """A worker has ended. `reason`: drained, gone, fenced. `released`: leases given back unfinished."""
+
+    worker_id: UUID
+    reason: str
+    released: int
+
+
+@dataclass(frozen=True)
+class WorkerCondemned:
+    """A worker takes no new jobs and ends, because its process cannot be trusted any more. `loop_lag` in seconds."""
+
+    worker_id: UUID
+    why: str
+    loop_lag: float
+
+
+@dataclass(frozen=True)
+class WorkerMarkedGone:
+    """A worker was declared gone. `cause`: lapsed, crashed, stopped, fenced."""
+
+    worker_id: UUID
+    cause: str
+    seen_at: datetime | None
+    is_crash: bool
+
+
+@dataclass(frozen=True)
+class BrakeHeld:
+    """Silent workers are not declared gone yet. `cause`: postgres_restarted, sweep_resumed, mass_lapse."""
+
+    cause: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class ChildStarted:
+    """A supervisor started a process."""
+
+    name: str
+    pid: int
+    worker_id: UUID | None
+
+
+@dataclass(frozen=True)
+class ChildDied:
+    """A supervisor's process ended. `code`: exit code, or minus the signal. `killed_for`: why we did it ourselves."""
+
+    name: str
+    pid: int
+    code: int
+    killed_for: str | None
+
+
+@dataclass(frozen=True)
+class JobRescued:
+    """A job was taken back from a run that will not end. `lease` and `worker_id` are those of that run."""
+
+    job_id: UUID
+    queue: str
+    kind: str
+    reason: str
+    lease: int
+    worker_id: UUID | None
+    status: str
+    last_sign_of_life: datetime | None
+    rescued_at: datetime
+
+
+@dataclass(frozen=True)
+class StaleJobLocked:
+    """A job should have been rescued over a minute ago, and somebody holds its row locked: end that transaction.
+
+    `pid` is the server process that holds it (None when several do): SELECT pg_terminate_backend(pid).
+    """
+
+    job_id: UUID
+    reason: str
+    pid: int | None
+    application_name: str | None
+    state: str | None
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class JobsPruned:
+    """Retention removed jobs: `finished` that had succeeded or been cancelled, and `dead` that nobody redrove."""
+
+    finished: int
+    dead: int
+
+
+@dataclass(frozen=True)
+class JobFailed:
+    """A handler raised. `status` tells what the ledger made of it: queued (another attempt) or dead."""
+
+    job_id: UUID
+    kind: str
+    lease: int
+    status: str
+    error: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class LeaseWasLost:
+    """A run of this worker no longer holds its job; its handler is told to stop and nothing of it is stored."""
+
+    job_id: UUID
+    kind: str
+    lease: int
+    found_by: str
+
+
+@dataclass(frozen=True)
+class TrustChanged:
+    """The watchdog changed what this worker may do (see core/lease.py)."""
+
+    worker_id: UUID
+    trust: str
+    since_accepted: float
+
+
+@dataclass(frozen=True)
+class LedgerLost:
+    """A call to the ledger failed; it is tried again. `error` holds no secret."""
+
+    what: str
+    error: str
+
+
+Event = (
+    WorkerStarted
+    | WorkerStopped
+    | WorkerCondemned
+    | WorkerMarkedGone
+    | BrakeHeld
+    | ChildStarted
+    | ChildDied
+    | JobRescued
+    | JobFailed
+    | JobsPruned
+    | StaleJobLocked
+    | LeaseWasLost
+    | TrustChanged
+    | LedgerLost
+)
+
+
+class Sink(Protocol):
+    """Receives events. It must be quick and may be called from any thread."""
+
+    def emit(self, event: Event) -> None: ...
+
+
+class Sinks:
+    """Hands each event to every sink. A sink that fails is logged, and never fails a job."""
+
+    def __init__(self, sinks: Iterable[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
+
+    def emit(self, event: Event) -> None:
+        for sink in self._sinks:
+            try:
+                sink.emit(event)
+            except Exception:
+                _log.exception("a sink failed on %s", type(event).__name__)

@@ -1,0 +1,52 @@
+"""Which Postgres is the ledger's: the one that is named, else the local one, started when it does not run."""
+
+from pathlib import Path
+
+from holdfast.errors import MigrationError, SchemaMismatch
+from holdfast.postgres.dsn import parse, shown
+from holdfast.postgres.embedded import EmbeddedPostgres
+from holdfast.postgres.migrate import check_schema, migrate_up
+
+
+class Database:
+    """A ledger's address. A local server lives as long as somebody uses it: `release` when done."""
+
+    def __init__(self, dsn: str, server: EmbeddedPostgres | None = None) -> None:
+        self.dsn = dsn
+        self.server = server
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is our own local server."""
+        return self.server is not None
+
+    def describe(self) -> str:
+        """For people: never with a password."""
+        return f"local Postgres in {self.server.data_dir}" if self.server is not None else shown(self.dsn)
+
+    def release(self) -> None:
+        """Let go of it; the last user of a local server stops it."""
+        if self.server is not None:
+            self.server.stop()
+
+
+def resolve_database(url: str | None, *, data_dir: Path | None = None) -> Database:
+    """The database that `url` names, at the schema level of this Holdfast; without one the local server, migrated.
+
+    Raises `ConfigurationError`, `DatabaseUnavailable`, `DatabaseTooOld`, `SchemaMismatch`, `EmbeddedPostgresError`.
+    """
+    if url is not None:
+        parse(url)
+        check_schema(url)
+        return Database(url)
+    server = EmbeddedPostgres(data_dir)
+    dsn = server.start()
+    try:
+        migrate_up(dsn)
+    except (MigrationError, SchemaMismatch) as error:
+        server.stop()
+        raise type(error)(f"{error}; this is the local server: without {server.data_dir} it starts anew") from error
+    except BaseException:
+        server.stop()
+        raise
+    return Database(dsn, server)

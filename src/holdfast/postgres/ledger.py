@@ -1,0 +1,121 @@
+"""Executors of the protocol's calls: one connection each, one call at a time, each with a deadline.
+
+A call that missed its deadline leaves its connection in an unknown state, so the connection is dropped with it; a late
+answer can then reach nobody. The next call opens a new one.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import psycopg
+
+from holdfast.errors import DatabaseUnavailable
+from holdfast.postgres.calls import Call, Row
+from holdfast.postgres.connection import BlockingConnection, PromptConnection, connect_async, connect_sync, translated
+from holdfast.postgres.dsn import shown
+
+DEADLINE = 10.0
+
+
+class AsyncLedger:
+    """The ledger for asyncio programs. Opens its connection on first use; `close` when done."""
+
+    def __init__(self, dsn: str, *, name: str = "holdfast", deadline: float = DEADLINE) -> None:
+        self.dsn = dsn
+        self._name = name
+        self._deadline = deadline
+        self._connection: PromptConnection | None = None
+        self._turn = asyncio.Lock()
+
+    async def call(self, call: Call[Row], *, deadline: float | None = None) -> list[Row]:
+        """Run a call and return its rows.
+
+        Raises `DatabaseUnavailable` when it cannot be known whether the call took effect (or nothing answered), and
+        `WorkerGone` when the ledger says so. The protocol is made such that every call can be repeated.
+        """
+        async with self._turn:
+            try:
+                async with asyncio.timeout(deadline or self._deadline):
+                    connection = await self._open()
+                    with translated(self.dsn):
+                        cursor = await connection.execute(call.text, call.parameters)
+                        rows = await cursor.fetchall()
+            except TimeoutError:
+                self._drop()
+                raise DatabaseUnavailable(
+                    f"{shown(self.dsn)} did not answer {call.name} within {deadline or self._deadline:g} s"
+                ) from None
+            except asyncio.CancelledError:
+                self._drop()
+                raise
+            except DatabaseUnavailable:
+                self._drop()
+                raise
+        return [call.row(*row) for row in rows]
+
+    async def one(self, call: Call[Row]) -> Row:
+        """Run a call that answers with exactly one row."""
+        rows = await self.call(call)
+        return rows[0]
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+    async def _open(self) -> PromptConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect_async(
+                self.dsn, application_name=self._name, statement_timeout=self._deadline
+            )
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.pgconn.finish()
+
+
+class SyncLedger:
+    """The ledger for threads and plain programs; the same calls, blocking. Safe to share between threads."""
+
+    def __init__(self, dsn: str, *, name: str = "holdfast", deadline: float = DEADLINE) -> None:
+        self.dsn = dsn
+        self._name = name
+        self._deadline = deadline
+        self._connection: BlockingConnection | None = None
+        self._turn = threading.Lock()
+
+    def call(self, call: Call[Row]) -> list[Row]:
+        """Run a call and return its rows; raises as `AsyncLedger.call` does."""
+        with self._turn:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect_sync(
+                        self.dsn, application_name=self._name, statement_timeout=self._deadline
+                    )
+                self._connection.until = time.monotonic() + self._deadline
+                with translated(self.dsn):
+                    rows = self._connection.execute(call.text, call.parameters).fetchall()
+            except DatabaseUnavailable:
+                self._close()
+                raise
+        return [call.row(*row) for row in rows]
+
+    def one(self, call: Call[Row]) -> Row:
+        """Run a call that answers with exactly one row."""
+        return self.call(call)[0]
+
+    def close(self) -> None:
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()

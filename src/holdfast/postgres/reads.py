@@ -1,0 +1,250 @@
+"""Reads and admin statements: one .sql file each, loaded once, and what a row of each becomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from uuid import UUID
+
+from holdfast.postgres.calls import Call
+
+
+@cache
+def statement(name: str) -> str:
+    """The text of sql/<name>.sql."""
+    return (files("holdfast.postgres") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job ended: `status` is succeeded, dead or cancelled."""
+
+    id: UUID
+    status: str
+    result: Any
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the ledger has it; the columns are described in docs/states.md."""
+
+    id: UUID
+    queue: str
+    kind: str
+    args: dict[str, Any]
+    status: str
+    priority: int
+    run_at: datetime
+    group_key: str | None
+    unique_key: str | None
+    limit_key: str | None
+    limit_max: int | None
+    lease: int
+    worker_id: UUID | None
+    attempts: int
+    max_attempts: int
+    crashes: int
+    max_crashes: int
+    shared_crashes: int
+    suspect: bool
+    rescues: int
+    retry_policy: dict[str, Any] | None
+    rescue_policy: str
+    timeout: timedelta | None
+    silent_after: timedelta | None
+    deadline_at: datetime | None
+    heartbeat_at: datetime | None
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    settled_as: str | None
+    cancel_requested_at: datetime | None
+    progress: Any
+    result: Any
+    error: dict[str, Any] | None
+    fingerprint: str | None
+    traceparent: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A line of a list of jobs. `known` (queued jobs only): whether a live worker knows this kind."""
+
+    id: UUID
+    queue: str
+    kind: str
+    status: str
+    attempts: int
+    max_attempts: int
+    lease: int
+    run_at: datetime
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    created_at: datetime
+    error: str | None
+    known: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job besides its happy path."""
+
+    at: datetime
+    event: str
+    reason: str | None
+    lease: int
+    worker_id: UUID | None
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRescue:
+    """A rescue, crash or fenced late write of a job; `next_claimed_at`: when the job was claimed again.
+
+    `is_false`: by the ledger's own timestamps the run was still to be trusted.
+    """
+
+    job_id: UUID
+    event: str
+    reason: str
+    worker_id: UUID | None
+    lease: int
+    at: datetime
+    next_claimed_at: datetime | None
+    is_false: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker process, and the process of its supervisor."""
+
+    id: UUID
+    pid: int
+    parent_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker process as the ledger has it; `running` is counted from the jobs it holds."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+    queues: list[str]
+    kinds: list[str]
+    slots: int
+    quarantine: bool
+    started_at: datetime
+    seen_at: datetime
+    lost_after: timedelta
+    loop_lag: timedelta | None
+    draining: bool
+    gone_at: datetime | None
+    gone_reason: str | None
+    gone_is_crash: bool
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedJob:
+    """A job that is due for rescue and locked by somebody; `pid` is the server process that holds the lock."""
+
+    id: UUID
+    reason: str
+    pid: int | None
+    application_name: str | None
+    state: str | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The ledger's clock, and the newest migration on record."""
+
+    clock: datetime
+    schema_version: int
+
+
+def begin_sweep(monitor: str, every: float) -> Call[str]:
+    """Claims the next sweep of a monitor for this process; no row when it is not due or somebody else's."""
+    return Call("begin_sweep", statement("begin_sweep"), {"name": monitor, "every": timedelta(seconds=every)}, str)
+
+
+def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:
+    """Those of the given jobs that have ended."""
+    return Call("job_outcomes", statement("job_outcomes"), {"ids": list(ids)}, JobOutcome)
+
+
+def job(id: UUID) -> Call[JobRow]:
+    """One job, whole; no row when there is none."""
+    return Call("job", statement("job"), {"id": id}, JobRow)
+
+
+def job_events(id: UUID) -> Call[JobEvent]:
+    """A job's events, oldest first."""
+    return Call("job_events", statement("job_events"), {"id": id}, JobEvent)
+
+
+def list_jobs(
+    *,
+    status: str | None = None,
+    queue: str | None = None,
+    kind: str | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> Call[JobSummary]:
+    """One page of jobs, newest first; the next page is `before` the last id of this one."""
+    parameters = {"status": status, "queue": queue, "kind": kind, "before": before, "limit": limit}
+    return Call("list_jobs", statement("list_jobs"), parameters, JobSummary)
+
+
+def suspects_waiting(queues: Sequence[str], kinds: Sequence[str]) -> Call[bool]:
+    """Whether a quarantine process is needed."""
+    return Call("suspects_waiting", statement("suspects_waiting"), {"queues": list(queues), "kinds": list(kinds)}, bool)
+
+
+def ping() -> Call[Pong]:
+    """Whether the ledger answers."""
+    return Call("ping", statement("ping"), {}, Pong)
+
+
+def count_jobs(queue: str) -> Call[tuple[str, int]]:
+    """How many jobs of a queue are in each state; it counts rows, so for small queues only."""
+    return Call("count_jobs", statement("count_jobs"), {"queue": queue}, lambda status, count: (status, count))
+
+
+def count_running(queue: str, within: float = 86400.0) -> Call[tuple[UUID, int]]:
+    """How many jobs of a queue each worker runs that it claimed within the last `within` seconds."""
+    parameters = {"queue": queue, "within": timedelta(seconds=within)}
+    return Call("count_running", statement("count_running"), parameters, lambda worker, count: (worker, count))
+
+
+def queue_rescues(queue: str) -> Call[QueueRescue]:
+    """What rescues did to a queue's jobs, oldest first."""
+    return Call("queue_rescues", statement("queue_rescues"), {"queue": queue}, QueueRescue)
+
+
+def live_workers(queue: str) -> Call[LiveWorker]:
+    """The live workers that serve a queue."""
+    return Call("live_workers", statement("live_workers"), {"queue": queue}, LiveWorker)
+
+
+def first_success_after(queue: str, moment: datetime) -> Call[datetime | None]:
+    """When the first job claimed after a moment succeeded; None while there is none."""
+    parameters = {"queue": queue, "moment": moment}
+    return Call("first_success_after", statement("first_success_after"), parameters, lambda found: found)
+
+
+def locked_stale_jobs(stale_after: float) -> Call[LockedJob]:
+    """Jobs due for rescue for over a minute that somebody holds locked."""
+    parameters = {"stale_after": timedelta(seconds=stale_after)}
+    return Call("locked_stale_jobs", statement("locked_stale_jobs"), parameters, LockedJob)
+
+
+def list_workers(*, gone: bool = False, limit: int = 50) -> Call[WorkerRow]:
+    """Live workers, and with `gone` also those that are gone."""
+    return Call("list_workers", statement("list_workers"), {"gone": gone, "limit": limit}, WorkerRow)

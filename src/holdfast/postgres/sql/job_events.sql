@@ -1,0 +1,4 @@
+-- What happened to a job besides its happy path, oldest first; the last 200.
+SELECT e.at, e.event, e.reason, e.lease, e.worker_id, e.details
+FROM (SELECT * FROM holdfast.job_events n WHERE n.job_id = %(id)s ORDER BY n.id DESC LIMIT 200) e
+ORDER BY e.id

@@ -1,0 +1,13 @@
+-- Jobs by filter, newest first, one keyset page. Ids are of version 7, so their order is that of creation.
+-- `known` tells of a queued job whether any live worker knows its kind: a kind that nobody knows stays queued.
+SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.lease, j.run_at, j.claimed_at, j.finished_at,
+       j.created_at, j.error ->> 'message' AS error,
+       CASE WHEN j.status = 'queued' THEN EXISTS (
+           SELECT FROM holdfast.workers w WHERE w.gone_at IS NULL AND j.kind = ANY (w.kinds)) END AS known
+FROM holdfast.jobs j
+WHERE (%(status)s::text IS NULL OR j.status = %(status)s)
+  AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
+  AND (%(kind)s::text IS NULL OR j.kind = %(kind)s)
+  AND (%(before)s::uuid IS NULL OR j.id < %(before)s)
+ORDER BY j.id DESC
+LIMIT %(limit)s

@@ -1,0 +1,1 @@
+"""What runs: each service has one duty and is a noun; loop, step and decision are three things."""

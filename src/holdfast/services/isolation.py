@@ -1,0 +1,142 @@
+"""Run a handler in a process of its own: it can be killed, and can take nobody with it.
+
+The child is in its worker's process group, so whoever kills the group kills it. It reads commands from its standard
+input, one a line: the call, `alive` at each accepted beat, `stop`; the end of that input means that its worker is dead,
+and ends it. A handler that holds the interpreter's lock cannot read, so a deadline in C (faulthandler), which `alive`
+puts off, ends the process when its worker's lease may no longer be trusted. It answers on a descriptor of its own,
+since a handler may print.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.core.payload import PayloadError
+
+#: A result may have 1 MiB as JSON; lines of the child are longer by their frame and by escapes.
+LINE_LIMIT = 8 * 1024 * 1024
+
+
+class IsolatedFailure(Exception):
+    """The handler raised in its own process: what it raised, as data."""
+
+    def __init__(self, type_name: str, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.trace = trace
+
+
+class ProcessCrashed(Exception):
+    """The handler's own process ended without an answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How the handler ended: `kind` is result, failure, snooze or invalid."""
+
+    kind: str
+    body: Any
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What it takes to run this program's handlers in processes of their own.
+
+    `app` is where the child finds the handler (module:attribute); `exit_after` bounds, in seconds, how long it may run
+    after the last accepted beat of its worker.
+    """
+
+    app: str
+    exit_after: float
+
+
+class IsolatedCall:
+    """One handler in one process."""
+
+    def __init__(self, isolation: Isolation, report: Callable[[str | None], Awaitable[None]]) -> None:
+        self._isolation = isolation
+        self._report = report
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self, call: Mapping[str, Any]) -> Answer:
+        """Start the process, give it the call, and wait for its answer.
+
+        Raises `ProcessCrashed`; when cancelled, kills the process and waits until it is gone.
+        """
+        read_end, write_end = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "holdfast.cli.isolated", str(write_end),
+                stdin=asyncio.subprocess.PIPE, pass_fds=(write_end,), limit=LINE_LIMIT,
+            )  # fmt: skip
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        try:
+            self._say({"call": {**call, "app": self._isolation.app, "exit_after": self._isolation.exit_after}})
+            return await self._listen(read_end)
+        finally:
+            await self._end()
+
+    def alive(self) -> None:
+        """The worker's beat was accepted: the child may go on."""
+        self._say({"alive": True})
+
+    def stop(self) -> None:
+        """Ask the handler to end (`ctx.cancelled`)."""
+        self._say({"stop": True})
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _listen(self, descriptor: int) -> Answer:
+        reader = asyncio.StreamReader(limit=LINE_LIMIT)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+        )
+        try:
+            while line := await reader.readline():
+                message = json.loads(line)
+                if "answer" in message:
+                    return Answer(message["answer"], message["body"])
+                await self._pass_on(message)
+        finally:
+            transport.close()
+        assert self._process is not None
+        raise ProcessCrashed(_ending(await self._process.wait()))
+
+    async def _pass_on(self, message: Mapping[str, Any]) -> None:
+        problem = None
+        try:
+            await self._report(message["report"])
+        except (Exception, PayloadError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        self._say({"reported": problem})
+
+    async def _end(self) -> None:
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await asyncio.shield(self._process.wait())
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"the handler's process ended with code {code} before it answered"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the handler's process was ended by {name} before it answered"

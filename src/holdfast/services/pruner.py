@@ -1,0 +1,52 @@
+"""The pruner: removes what retention no longer keeps, in small steps. Every worker has one; one works at a time."""
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+from holdfast.errors import DatabaseError
+from holdfast.events import JobsPruned, LedgerLost, Sinks
+from holdfast.postgres import calls
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.reads import begin_sweep
+
+MONITOR = "prune"
+EVERY = 60.0
+STEP = 1000
+PAUSE = 0.05
+
+
+class Pruner:
+    """`keep_finished` and `keep_dead` in seconds."""
+
+    def __init__(self, ledger: AsyncLedger, sinks: Sinks, *, keep_finished: float, keep_dead: float) -> None:
+        self._ledger = ledger
+        self._sinks = sinks
+        self._keep_finished = keep_finished
+        self._keep_dead = keep_dead
+
+    async def run(self) -> None:
+        """Prune each minute, in one process over all, until cancelled."""
+        while True:
+            try:
+                if await self._ledger.call(begin_sweep(MONITOR, EVERY)):
+                    await self.step()
+            except DatabaseError as error:
+                self._sinks.emit(LedgerLost("prune", str(error)))
+            await asyncio.sleep(EVERY / 2)
+
+    async def step(self) -> int:
+        """Remove all that is due; returns how many jobs. Dead ones are told of: nobody redrove them in time."""
+        finished = dead = 0
+        after: tuple[datetime, UUID] | None = None
+        while True:
+            pruned = await self._ledger.one(calls.prune(self._keep_finished, self._keep_dead, STEP, after))
+            finished += pruned.finished
+            dead += pruned.dead
+            if pruned.looked_at < STEP or pruned.last_at is None or pruned.last_id is None:
+                break
+            after = (pruned.last_at, pruned.last_id)
+            await asyncio.sleep(PAUSE)
+        if finished or dead:
+            self._sinks.emit(JobsPruned(finished, dead))
+        return finished + dead

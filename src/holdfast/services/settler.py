@@ -1,0 +1,62 @@
+"""The settler: tells the ledger how runs ended, in batches, and keeps what it could not tell until it can.
+
+Results that finish while Postgres is away wait here; there are never more of them than the worker has slots, since
+without the ledger nothing new is claimed. An answer that was lost is asked for again: the ledger knows the repetition.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from holdfast.errors import DatabaseError, InvalidValue
+from holdfast.events import LedgerLost, Sinks
+from holdfast.postgres import calls
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.batcher import Batcher
+
+LONGEST_PAUSE = 5.0
+
+
+class Settler:
+    """`settle` returns the verdict for one run: applied, already or lost."""
+
+    def __init__(self, ledger: AsyncLedger, worker_id: UUID, sinks: Sinks, *, dice: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._worker_id = worker_id
+        self._sinks = sinks
+        self._dice = dice
+        self._batcher: Batcher[calls.Settlement, calls.Settled] = Batcher(self._send)
+
+    async def settle(self, settlement: calls.Settlement) -> calls.Settled:
+        return await self._batcher.submit(settlement)
+
+    async def idle(self) -> None:
+        """Wait until everything that ended so far is settled."""
+        await self._batcher.idle()
+
+    async def _send(self, batch: Sequence[calls.Settlement]) -> list[calls.Settled]:
+        pause = 0.1
+        while True:
+            try:
+                settled = await self._ledger.call(calls.settle(self._worker_id, batch))
+            except InvalidValue as error:
+                return await self._apart(batch, error)
+            except DatabaseError as error:
+                self._sinks.emit(LedgerLost("settle", str(error)))
+                await asyncio.sleep(pause * (0.5 + self._dice()))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                found = {(row.id, row.lease): row for row in settled}
+                return [found[settlement.id, settlement.lease] for settlement in batch]
+
+    async def _apart(self, batch: Sequence[calls.Settlement], error: InvalidValue) -> list[calls.Settled]:
+        """A value that Postgres refuses must not hold up the others: halve until it is alone, then end that job."""
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return [*await self._send(batch[:half]), *await self._send(batch[half:])]
+        alone = batch[0]
+        stored = {"type": "result_invalid", "message": f"the outcome of this run cannot be stored: {error}"}
+        return await self._send(
+            [calls.Settlement(alone.id, alone.lease, "fail", error=json.dumps(stored), fingerprint="result_invalid")]
+        )

@@ -1,0 +1,95 @@
+"""One real Postgres for the whole run; each test has a database of its own, copied from a migrated template."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from holdfast.postgres.embedded import EmbeddedPostgres
+from holdfast.postgres.migrate import migrate_up
+from tests.support import Session, database_copy, open_session, with_database
+
+# Nothing here has to survive a crash. Autovacuum stays off so that plans depend on what a test did, not on when.
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "1h",
+}
+
+# The test clock: real time and a shift. `started_at` is when Postgres claims to have begun to serve; while it is
+# null, that is an hour ago, whatever the time.
+TEST_CLOCK = """
+CREATE SCHEMA holdfast_test;
+CREATE TABLE holdfast_test.clock (shift interval NOT NULL, started_at timestamptz);
+INSERT INTO holdfast_test.clock VALUES ('0', NULL);
+CREATE OR REPLACE FUNCTION holdfast.clock() RETURNS timestamptz
+LANGUAGE sql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS 'SELECT clock_timestamp() + (SELECT shift FROM holdfast_test.clock)';
+CREATE OR REPLACE FUNCTION holdfast.postgres_started_at() RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$SELECT coalesce((SELECT started_at FROM holdfast_test.clock), holdfast.clock() - interval '1 hour')$$;
+"""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """Below /tmp, since pytest's own folders are closed to the account that root drops to."""
+    base = Path(tempfile.mkdtemp(prefix="holdfast-tests-", dir="/tmp"))
+    base.chmod(0o755)
+    try:
+        with EmbeddedPostgres(base / "data", settings=SETTINGS) as running:
+            yield running
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bare(server: EmbeddedPostgres) -> str:
+    """The server's own database, which stays empty: where databases are made and dropped."""
+    return server.dsn
+
+
+@pytest.fixture(scope="session")
+def template(bare: str) -> str:
+    """The name of a database with all migrations and the test clock."""
+    with psycopg.connect(bare, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE holdfast_template")
+    dsn = with_database(bare, "holdfast_template")
+    migrate_up(dsn)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(TEST_CLOCK)
+    return "holdfast_template"
+
+
+@pytest.fixture
+def database(bare: str, template: str) -> Iterator[str]:
+    """The DSN of a migrated, empty database that only this test sees."""
+    with database_copy(bare, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def connect(database: str) -> Iterator[Callable[[], Session]]:
+    """A factory of sessions on this test's database: autocommit, rows as dicts; closed at the end."""
+    opened: list[Session] = []
+
+    def factory() -> Session:
+        opened.append(open_session(database))
+        return opened[-1]
+
+    yield factory
+    for session in opened:
+        session.close()
+
+
+@pytest.fixture
+def conn(connect: Callable[[], Session]) -> Session:
+    """One session, for the many tests that need no more."""
+    return connect()

@@ -1,0 +1,177 @@
+"""The migration files, as they ship: repeatable, up to date with the functions, safe beside each other, linted."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import holdfast
+from holdfast.postgres.migrate import load, migrate_status, migrate_up
+from tests.support import database_copy, open_session, row, rows
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(next(iter(holdfast.__path__)))
+STATEMENTS = sorted((PACKAGE / "postgres" / "sql").glob("*.sql"))
+
+# Rules of the linter that do not apply to these files, each with its reason.
+NOT_APPLICABLE = {
+    "require-lock-timeout": "the block around the body sets it",
+    "require-statement-timeout": "a migration may take its time; what others wait for is bounded by lock_timeout",
+    "prefer-bigint-over-int": "the columns concerned count attempts, crashes, slots and file numbers",
+    "prefer-bigint-over-smallint": "a priority lies between -1000 and 1000",
+    "ban-drop-view": "a view is made anew in the same transaction, since a replacement cannot change its columns",
+}
+
+
+@pytest.fixture
+def empty(bare: str) -> Iterator[str]:
+    """A database without any schema of ours."""
+    with database_copy(bare, "template0") as dsn:
+        yield dsn
+
+
+def fingerprint(dsn: str) -> list[object]:
+    """Everything that the schema consists of, and the rows that migrations write."""
+    queries = (
+        "SELECT oid, proname, prosrc, proconfig, proacl::text FROM pg_proc"
+        " WHERE pronamespace = 'holdfast'::regnamespace ORDER BY oid",
+        "SELECT oid, relname, relkind, relfilenode, reloptions FROM pg_class"
+        " WHERE relnamespace = 'holdfast'::regnamespace ORDER BY oid",
+        "SELECT attrelid, attname, atttypid, attnotnull FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
+        " WHERE relnamespace = 'holdfast'::regnamespace ORDER BY attrelid, attnum",
+        "SELECT oid, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'holdfast'::regnamespace ORDER BY oid",
+        "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'holdfast'",
+        "SELECT * FROM holdfast.schema_migrations ORDER BY version",
+        "SELECT * FROM holdfast.monitors ORDER BY name",
+    )
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        return [conn.execute(query).fetchall() for query in queries]
+
+
+def run_all_files(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for migration in load():
+            conn.execute(migration.text.encode())
+
+
+def test_every_file_may_be_run_three_times_and_changes_nothing_after_the_first(empty: str) -> None:
+    run_all_files(empty)
+    first = fingerprint(empty)
+    for _ in range(2):
+        run_all_files(empty)
+        assert fingerprint(empty) == first
+
+
+def test_the_runner_and_files_run_by_hand_agree(empty: str) -> None:
+    run_all_files(empty)
+    assert migrate_up(empty) == []
+    assert {status.state for status in migrate_status(empty)} == {"applied"}
+
+
+def test_eight_migrators_at_once_apply_each_file_once(empty: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(migrate_up, empty) for _ in range(8)]:
+            each.result()
+    with open_session(empty) as conn:
+        recorded = rows(conn, "SELECT version, checksum, xmin::text AS writer FROM holdfast.schema_migrations")
+    assert [(each["version"], each["checksum"]) for each in sorted(recorded, key=lambda each: each["version"])] == [
+        (migration.version, migration.checksum) for migration in load()
+    ]
+    assert len({each["writer"] for each in recorded}) == len(load())
+
+
+def test_the_files_are_what_the_build_script_would_write() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "build_migrations.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_database_holds_the_function_bodies_that_are_in_the_folder(database: str) -> None:
+    with open_session(database) as conn:
+        stored = {
+            each["proname"]: each["prosrc"]
+            for each in rows(
+                conn,
+                "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'holdfast'::regnamespace"
+                " AND proname NOT IN ('clock', 'postgres_started_at')",
+            )
+        }
+    written = {}
+    for path in (PACKAGE / "postgres" / "functions").glob("*.sql"):
+        if body := re.search(r"AS \$function\$(.*)\$function\$", path.read_text(), re.DOTALL):
+            written[path.stem] = body[1]
+    assert stored == written
+
+
+def test_nothing_in_the_schema_is_for_everybody(database: str) -> None:
+    with open_session(database) as conn:
+        open_functions = rows(
+            conn,
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'holdfast'::regnamespace"
+            " AND has_function_privilege('public', oid, 'EXECUTE')"
+            " AND proname NOT IN ('clock', 'postgres_started_at')",
+        )
+        usage = row(conn, "SELECT has_schema_privilege('public', 'holdfast', 'USAGE') AS yes")
+    assert open_functions == []
+    assert not usage["yes"]
+
+
+def test_every_function_pins_its_search_path_and_runs_as_its_caller(database: str) -> None:
+    with open_session(database) as conn:
+        loose = rows(
+            conn,
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'holdfast'::regnamespace AND (prosecdef"
+            " OR NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false))",
+        )
+    assert loose == []
+
+
+def as_prepared(text: str) -> tuple[str, int]:
+    """The statement with $1, $2 for psycopg's named placeholders, and how many there are."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for position, name in enumerate(names, start=1):
+        text = text.replace(f"%({name})s", f"${position}")
+    return text.replace("%%", "%"), len(names)
+
+
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
+def test_every_statement_prepares_on_the_migrated_schema(database: str, path: Path) -> None:
+    text, _ = as_prepared(path.read_text())
+    with open_session(database) as conn:
+        conn.execute(sql.SQL("PREPARE statement AS ") + sql.SQL(text))
+
+
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
+def test_every_statement_is_used_by_name(path: Path) -> None:
+    sources = [source.read_text() for source in PACKAGE.rglob("*.py")]
+    assert any(f'"{path.stem}"' in source for source in sources), f"nothing reads {path.name}"
+
+
+def body(text: str) -> str:
+    """What a file does, taken out of the block that guards and records it."""
+    found = re.search(r"^-- migration body\n(.*)^-- end of migration body$", text, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.name)
+def test_the_linter_finds_nothing_in_a_body(migration, tmp_path: Path) -> None:
+    squawk = shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
+    assert squawk is not None, "squawk is missing: install the development dependencies (squawk-cli)"
+    path = tmp_path / f"{migration.name}.sql"
+    path.write_text(body(migration.text))
+    command = [squawk, "--assume-in-transaction", "--pg-version", "15.0", "--reporter", "json"]
+    command += [f"--exclude={','.join(NOT_APPLICABLE)}", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = [f"{each['line']}: {each['rule_name']}: {each['message']}" for each in json.loads(result.stdout or "[]")]
+    assert not found
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,252 @@
+"""Real processes: killed, crashing, blocked, stubborn, orphaned. Judged by the ledger's own timestamps."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast.app import new_id
+from holdfast.events import ChildDied, ChildStarted, JobRescued, WorkerMarkedGone
+from holdfast.services.supervisor import _gone_reason
+from holdfast.services.watchdog import FENCED_EXIT_CODE
+from holdfast.services.worker import EXIT_GONE, EXIT_LEFTOVERS, EXIT_STOPPED
+from tests import support
+from tests.services.helpers import until
+from tests.services.supervised import APP, MODULE, supervising
+from tests.support import Session
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the worker processes find the handlers."""
+    (tmp_path / f"{MODULE}.py").write_text(APP)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """The kind `hold` runs until this file exists."""
+    return tmp_path / "marker"
+
+
+def put(conn: Session, kind: str, **args: object) -> UUID:
+    return support.enqueue(conn, id=new_id(), kind=kind, args=args)
+
+
+def status(conn: Session, *ids: UUID) -> set[str]:
+    return {support.job(conn, each)["status"] for each in ids}
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is dead: in a container nobody may reap it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def workers(conn: Session) -> list[support.Row]:
+    return support.rows(conn, "SELECT * FROM holdfast.workers ORDER BY started_at")
+
+
+async def test_jobs_of_a_killed_worker_are_claimable_within_a_second_and_its_children_die_with_it(
+    database: str, conn: Session, marker: Path
+) -> None:
+    held = [put(conn, "hold", marker=str(marker)) for _ in range(3)]
+    family = put(conn, "parent")
+    async with supervising(database) as running:
+        await until(lambda: status(conn, *held, family) == {"running"} and support.job(conn, family)["progress"])
+        grandchild = support.job(conn, family)["progress"]
+        assert is_alive(grandchild)
+        ((worker_id, pid),) = running.supervisor.workers().items()
+        killed_at = support.clock(conn)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: all(support.events(conn, each) for each in [*held, family]))
+        marker.touch()
+        await until(lambda: status(conn, *held, family) == {"succeeded"})
+        assert [(event.code, event.killed_for) for event in running.recorder.of(ChildDied)] == [(-signal.SIGKILL, None)]
+        assert len(running.recorder.of(ChildStarted)) == 2
+        assert len(running.recorder.of(JobRescued)) == 4
+        assert [(event.worker_id, event.cause, event.is_crash) for event in running.recorder.of(WorkerMarkedGone)] == [
+            (worker_id, "crashed", True)
+        ]
+    assert not is_alive(grandchild)
+    gone = support.worker(conn, worker_id)
+    assert gone["gone_reason"] == "crashed"
+    assert timedelta(0) <= gone["gone_at"] - killed_at < timedelta(seconds=1)
+    for each in [*held, family]:
+        (event,) = support.events(conn, each)
+        assert (event["event"], event["reason"], event["worker_id"]) == ("crash", "worker_gone", worker_id)
+        assert gone["gone_at"] <= event["at"] < killed_at + timedelta(seconds=1)
+        row = support.job(conn, each)
+        assert row["run_at"] <= event["at"]
+        assert row["worker_id"] != worker_id
+        assert (row["lease"], row["result"], row["attempts"]) == (3, 3, 0)
+
+
+async def test_a_stop_lets_jobs_finish_and_is_no_crash(database: str, conn: Session, marker: Path) -> None:
+    held = [put(conn, "hold", marker=str(marker)) for _ in range(4)]
+    async with supervising(database, processes=2, slots=2) as running:
+        await until(lambda: status(conn, *held) == {"running"})
+        running.supervisor.stop()
+        await until(lambda: all(each["draining"] for each in workers(conn)))
+        late = put(conn, "innocent", n=1)
+        marker.touch()
+        await running.stopped_by_itself()
+    assert {(event.code, event.killed_for) for event in running.recorder.of(ChildDied)} == {(0, None)}
+    assert [(each["gone_reason"], each["gone_is_crash"]) for each in workers(conn)] == [("stopped", False)] * 2
+    assert {(row["status"], row["lease"]) for row in (support.job(conn, each) for each in held)} == {("succeeded", 1)}
+    assert support.job(conn, late)["lease"] == 0
+
+
+async def test_workers_whose_supervisor_was_killed_finish_their_jobs_and_end_by_themselves(
+    database: str, conn: Session, marker: Path
+) -> None:
+    held = put(conn, "hold", marker=str(marker))
+    supervisor = subprocess.Popen([sys.executable, "-m", "tests.services.supervised", database], cwd=ROOT)
+    try:
+        await until(lambda: status(conn, held) == {"running"})
+        (worker,) = workers(conn)
+        assert is_alive(worker["pid"])
+        supervisor.kill()
+        supervisor.wait(20)
+        await until(lambda: support.worker(conn, worker["id"])["draining"])
+        late = put(conn, "innocent", n=1)
+        marker.touch()
+        await until(lambda: not is_alive(worker["pid"]))
+    finally:
+        supervisor.kill()
+        supervisor.wait(20)
+        for each in workers(conn):
+            if is_alive(each["pid"]):
+                os.killpg(each["pid"], signal.SIGKILL)
+    row = support.job(conn, held)
+    assert (row["status"], row["lease"]) == ("succeeded", 1)
+    assert support.worker(conn, worker["id"])["gone_reason"] == "stopped"
+    assert support.job(conn, late)["lease"] == 0
+
+
+async def test_poison_ends_dead_in_quarantine_and_its_neighbours_succeed(database: str, conn: Session) -> None:
+    poison = [put(conn, kind) for kind in ("exits", "segfaults")]
+    innocents = [put(conn, "innocent", n=n) for n in range(12)]
+
+    def all_ended() -> bool:
+        conn.execute("UPDATE holdfast.jobs SET run_at = holdfast.clock() WHERE status = 'queued'")  # no back-off
+        return status(conn, *poison, *innocents) <= {"succeeded", "dead"}
+
+    async with supervising(database, quarantine=True) as running:
+        await until(all_ended, seconds=60)
+        await running.stopped()
+    assert status(conn, *innocents) == {"succeeded"}
+    quarantined = {each["id"] for each in workers(conn) if each["quarantine"]}
+    for each in poison:
+        row = support.job(conn, each)
+        assert (row["status"], row["crashes"], row["suspect"], row["attempts"]) == ("dead", 3, True, 0)
+        assert row["error"] == {
+            "type": "worker_gone", "message": "crashed its process 3 times while it ran alone",
+        }  # fmt: skip
+        assert row["fingerprint"] == f"rescue:worker_gone:{row['kind']}"
+        events = support.events(conn, each)
+        assert [event["event"] for event in events] == ["crash"] * 5
+        assert [event["details"]["alone"] for event in events] == [False, False, True, True, True]
+        assert [event["worker_id"] in quarantined for event in events] == [False, False, True, True, True]
+    assert {each["gone_reason"] for each in workers(conn)} <= {"crashed", "stopped"}
+
+
+async def test_a_handler_that_blocks_the_event_loop_for_a_while_is_not_killed(database: str, conn: Session) -> None:
+    lost_after, silence, blocked = 4.0, 3.0, 4.5
+    job = put(conn, "blocks_the_loop", seconds=blocked)
+    async with supervising(database, lost_after=lost_after, silence=silence) as running:
+        await until(lambda: status(conn, job) == {"succeeded"})
+        assert running.recorder.of(ChildDied) == []
+    row = support.job(conn, job)
+    assert row["finished_at"] - row["claimed_at"] >= timedelta(seconds=blocked)
+    assert (row["lease"], support.events(conn, job)) == (1, [])
+
+
+async def test_a_process_that_says_nothing_is_killed_which_costs_its_jobs_nothing(database: str, conn: Session) -> None:
+    job = put(conn, "holds_the_interpreter")
+    async with supervising(database, silence=2.5) as running:
+        await until(lambda: status(conn, job) == {"succeeded"})
+        (died,) = running.recorder.of(ChildDied)
+    assert (died.code, died.killed_for) == (-signal.SIGKILL, "silence")
+    row = support.job(conn, job)
+    assert (row["result"], row["shared_crashes"], row["crashes"], row["attempts"]) == (3, 0, 0, 0)
+    (event,) = support.events(conn, job)
+    assert (event["event"], event["details"]["gone_reason"]) == ("rescue", "fenced")
+
+
+async def test_a_process_whose_interpreter_is_held_ends_itself_before_it_may_be_declared_gone(
+    database: str, conn: Session
+) -> None:
+    job = put(conn, "holds_the_interpreter")
+    async with supervising(database, lost_after=4.0) as running:
+        await until(lambda: status(conn, job) == {"succeeded"})
+        (died,) = running.recorder.of(ChildDied)
+    assert died.killed_for is None
+    (event,) = support.events(conn, job)
+    gone = support.worker(conn, event["worker_id"])
+    assert gone["gone_at"] - gone["seen_at"] < timedelta(seconds=5)
+
+
+async def test_the_lease_of_a_thread_that_ignores_its_cancellation_is_given_up_after_its_end(
+    database: str, conn: Session, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    job = put(conn, "ignores_its_cancellation", log=str(log))
+    async with supervising(database, drain_timeout=0.1) as running:
+        await until(lambda: status(conn, job) == {"running"} and log.exists() and log.stat().st_size)
+        await running.stopped()
+    (died,) = running.recorder.of(ChildDied)
+    assert (died.code, died.killed_for) == (EXIT_LEFTOVERS, None)
+    (event,) = support.events(conn, job)
+    assert (event["event"], event["reason"]) == ("rescue", "worker_gone")
+    last_sign = float(log.read_text().splitlines()[-1])
+    assert last_sign < event["at"].timestamp()
+    row = support.job(conn, job)
+    assert (row["status"], row["settled_as"], row["attempts"], row["shared_crashes"]) == ("queued", None, 0, 0)
+    assert [each["gone_reason"] for each in workers(conn)] == ["stopped"]
+
+
+async def test_a_second_stop_kills(database: str, conn: Session, marker: Path) -> None:
+    held = put(conn, "hold", marker=str(marker))
+    async with supervising(database) as running:
+        await until(lambda: status(conn, held) == {"running"})
+        running.supervisor.stop()
+        await running.stopped()
+    (died,) = running.recorder.of(ChildDied)
+    assert (died.code, died.killed_for) == (-signal.SIGKILL, "second stop")
+    row = support.job(conn, held)
+    assert (row["status"], row["lease"], row["shared_crashes"]) == ("queued", 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "killed_for", "reason"),
+    [
+        (EXIT_STOPPED, None, "stopped"),
+        (EXIT_LEFTOVERS, None, "stopped"),
+        (EXIT_GONE, None, "fenced"),
+        (FENCED_EXIT_CODE, None, "fenced"),
+        (1, None, "crashed"),
+        (-signal.SIGKILL, None, "crashed"),
+        (-signal.SIGKILL, "silence", "fenced"),
+        (-signal.SIGKILL, "drain timeout", "stopped"),
+        (-signal.SIGKILL, "second stop", "stopped"),
+        (-signal.SIGKILL, "supervisor ends", "stopped"),
+    ],
+)
+def test_the_way_a_process_ended_decides_what_its_end_costs(code: int, killed_for: str | None, reason: str) -> None:
+    assert _gone_reason(code, killed_for, was_silent=False) == reason
+
+
+def test_a_process_that_the_deadline_in_c_ended_was_fenced_and_did_not_crash() -> None:
+    assert _gone_reason(1, None, was_silent=True) == "fenced"
+    assert _gone_reason(-signal.SIGSEGV, None, was_silent=True) == "crashed"

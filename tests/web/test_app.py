@@ -1,0 +1,51 @@
+"""The probes over ASGI: what a caller sees."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from holdfast.web.app import create_app
+from holdfast.web.probes import LedgerProbe
+
+NOWHERE = "postgresql://u:hunter2@127.0.0.1:1/x"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """The application as it is before it has started, over a database that is not there."""
+    transport = httpx.ASGITransport(create_app(LedgerProbe(NOWHERE, schema_version=1)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as made:
+        yield made
+
+
+async def test_livez_passes_without_a_database(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/livez")
+    assert (answer.status_code, answer.json()) == (200, {"status": "pass"})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_readyz_fails_with_a_reason_before_the_first_ping(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"status": "fail", "reason": "starting"})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_reason_tells_nothing_of_the_database() -> None:
+    probe = LedgerProbe(NOWHERE, schema_version=1)
+    await probe.step()
+    transport = httpx.ASGITransport(create_app(probe))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        answer = await client.get("/readyz")
+    assert answer.json() == {"status": "fail", "reason": "database_unavailable"}
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_probes_answer_head_requests(client: httpx.AsyncClient) -> None:
+    assert (await client.head("/livez")).status_code == 200
+    assert (await client.head("/readyz")).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json"])
+async def test_there_is_nothing_else(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
