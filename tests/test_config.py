@@ -236,3 +236,11 @@ def test_settings_reach_the_worker(folder: Path) -> None:
 def test_a_worker_without_slots_or_queues_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Settings().worker_settings(**wrong)
+
+
+def test_the_example_file_with_every_line_in_force_says_the_defaults(folder: Path) -> None:
+    text = (Path(__file__).parent.parent / ".env.example").read_text()
+    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith(("#HOLDFAST_", "#DATABASE_"))]
+    assert len(lines) == len(Settings.model_fields)
+    (folder / ".env").write_text("\n".join(lines))
+    assert load(folder) == Settings()

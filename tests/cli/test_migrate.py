@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from holdfast.postgres.migrate import load
+from holdfast.errors import DatabaseUnavailable
+from holdfast.postgres.migrate import load, migrate_up
 from tests.cli.command import holdfast
 from tests.support import Session, database_copy
 
@@ -104,3 +108,44 @@ def test_the_local_server_is_started_and_stopped_for_a_command(data_dir: Path, t
     )
     assert (listed.code, listed.out) == (0, "no jobs yet\n"), listed.err
     assert not (data_dir / "postmaster.pid").exists()
+
+
+def test_a_connection_that_never_comes_about_leaves_a_text_to_paste(empty: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=f"postgresql://u:s3cret@127.0.0.1:{port}/x")
+    assert answer.code == 3
+    assert f"127.0.0.1:{port}" in answer.err
+    assert "s3cret" not in answer.err
+    assert "paste the whole of holdfast-migrations.sql into your SQL editor, or psql" in answer.err
+    by_hand = (tmp_path / "holdfast-migrations.sql").read_bytes()
+    for _ in range(3):
+        with psycopg.connect(empty, autocommit=True) as session:
+            session.execute(by_hand)
+    status = json.loads(holdfast("migrate", "status", "--json", cwd=tmp_path, DATABASE_URL=empty).out)
+    assert status["up_to_date"] is True
+
+
+def test_a_supabase_project_that_cannot_be_reached_is_told_its_editor_and_its_pooler(tmp_path: Path) -> None:
+    (tmp_path / "holdfast-migrations.sql").write_text("mine")
+    url = "postgresql://postgres:s3cret@db.abcdefghij.supabase.co:1/postgres?hostaddr=127.0.0.1"
+    answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=url)
+    assert answer.code == 3
+    assert "https://supabase.com/dashboard/project/abcdefghij/sql/new" in answer.err
+    assert "session\npooler's address (port 5432)" in answer.err
+    assert (tmp_path / "holdfast-migrations.sql").read_text() == "mine"
+    assert (tmp_path / "holdfast-migrations-2.sql").read_text().startswith("-- Holdfast: all migrations")
+
+
+def test_a_name_that_takes_for_ever_to_resolve_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr("holdfast.postgres.migrate.CONNECT_LIMIT", 0.05)
+
+    def resolve(*_: object, **__: object) -> None:
+        release.wait()
+        raise DatabaseUnavailable("too late")
+
+    monkeypatch.setattr("holdfast.postgres.migrate.connect_sync", resolve)
+    with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.05 s"):
+        migrate_up("postgresql://u:p@example.invalid/x")
+    release.set()

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from holdfast.cli import by_hand
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings
 from holdfast.cli.output import print_json, relative, show, table
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, DatabaseUnavailable
 from holdfast.postgres.database import Database
 from holdfast.postgres.dsn import parse
 from holdfast.postgres.embedded import EmbeddedPostgres
@@ -30,9 +31,15 @@ migrate = typer.Typer(help="Bring the database's schema to this Holdfast's level
 
 @migrate.command()
 def up(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Apply what is pending, each migration in its own transaction."""
+    """Apply what is pending, each migration in its own transaction.
+
+    Where no connection gets through it says why, and writes all migrations as one text to paste into an SQL editor.
+    """
     with _target(database_url, data_dir) as database:
-        applied = migrate_up(database.dsn)
+        try:
+            applied = migrate_up(database.dsn)
+        except DatabaseUnavailable as error:
+            raise (error if database.is_local else by_hand.unreachable(error, database.dsn)) from error
         where = database.describe()
     newest = load()[-1]
     if as_json:

@@ -1,11 +1,15 @@
 """What a connection string says about the route: is there a pooler in between, what may be shown of it."""
 
+import re
+
 from psycopg import conninfo
 
 from holdfast.errors import ConfigurationError
 
 POOLER_PORT = "6543"
 POOLER_SUFFIX = ".pooler.supabase.com"
+_DIRECT_HOST = re.compile(r"db\.([a-z0-9]+)\.supabase\.co")
+_POOLER_USER = re.compile(r"[^.]+\.([a-z0-9]+)")
 
 
 def parse(dsn: str) -> dict[str, str]:
@@ -31,6 +35,26 @@ def is_pooled(dsn: str) -> bool:
     """Whether a transaction pooler may stand in between: no prepared statements, no LISTEN, no session state."""
     parts = parse(dsn)
     return parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX)
+
+
+def is_supabase_direct(dsn: str) -> bool:
+    """Whether it names a Supabase project's own host, which most projects have on IPv6 only."""
+    return _DIRECT_HOST.fullmatch(parse(dsn).get("host", "")) is not None
+
+
+def supabase_project(dsn: str) -> str | None:
+    """The Supabase project that a connection string leads to, directly or over the shared pooler.
+
+    >>> supabase_project("postgresql://postgres@db.abcdef.supabase.co/postgres")
+    'abcdef'
+    """
+    parts = parse(dsn)
+    host = parts.get("host", "")
+    if host.endswith(POOLER_SUFFIX):
+        found = _POOLER_USER.fullmatch(parts.get("user", ""))
+    else:
+        found = _DIRECT_HOST.fullmatch(host)
+    return found[1] if found else None
 
 
 def shown(dsn: str) -> str:

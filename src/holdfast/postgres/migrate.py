@@ -6,16 +6,25 @@ migrations, refuse what does not fit, send what is missing.
 """
 
 import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
 from psycopg.rows import dict_row
 
-from holdfast.errors import DatabaseTooOld, MigrationError, SchemaMismatch
-from holdfast.postgres.connection import connect_sync, translated
+from holdfast.errors import DatabaseTooOld, DatabaseUnavailable, MigrationError, SchemaMismatch
+from holdfast.postgres.connection import BlockingConnection, connect_sync, translated
+from holdfast.postgres.dsn import shown
 
 MIN_SERVER_VERSION = 150000
+#: Seconds: to connect, whatever the name resolver and a host's several addresses take; to read; to apply one file.
+CONNECT_LIMIT = 5.0
+READ_LIMIT = 10.0
+APPLY_LIMIT = 900.0
 _RECORD = re.compile(r"VALUES \((\d+), '([^']+)', '([0-9a-f]{64})'\);")
 
 
@@ -76,7 +85,7 @@ def compare(migrations: list[Migration], recorded: dict[int, tuple[str, str, str
 
 def migrate_status(dsn: str) -> list[MigrationStatus]:
     """What is applied, pending, edited or unknown; reads only."""
-    with connect_sync(dsn, application_name="holdfast migrate") as connection:
+    with _connected(dsn) as connection:
         return _status(connection)
 
 
@@ -86,7 +95,7 @@ def migrate_up(dsn: str) -> list[Migration]:
     Raises `DatabaseUnavailable`, `DatabaseTooOld`, `SchemaMismatch` (the schema is newer), `MigrationError` (a file
     was edited after it had been applied, or failed: then nothing of it was kept).
     """
-    with connect_sync(dsn, application_name="holdfast migrate") as connection:
+    with _connected(dsn) as connection:
         before = {status.version: status for status in _status(connection)}
         _refuse(list(before.values()))
         applied = []
@@ -109,10 +118,43 @@ def check_schema(dsn: str) -> None:
         )
 
 
-def _status(connection: psycopg.Connection[tuple[object, ...]]) -> list[MigrationStatus]:
+@contextmanager
+def _connected(dsn: str) -> Iterator[BlockingConnection]:
+    """A connection within CONNECT_LIMIT: the driver's own limit counts anew for each address of a host.
+
+    A thread that waits for the name resolver cannot be stopped; it is left behind, and closes what it still gets.
+    """
+    done = threading.Event()
+    made: list[BlockingConnection] = []
+    failed: list[Exception] = []
+    given_up = threading.Event()
+
+    def connect() -> None:
+        try:
+            made.append(connect_sync(dsn, application_name="holdfast migrate"))
+        except Exception as error:
+            failed.append(error)
+        done.set()
+        if given_up.is_set() and made:
+            made[0].close()
+
+    threading.Thread(target=connect, name="holdfast connect", daemon=True).start()
+    if not done.wait(CONNECT_LIMIT):
+        given_up.set()
+        raise DatabaseUnavailable(
+            f"{shown(dsn)} did not answer within {CONNECT_LIMIT:g} s: no route, or a firewall that drops the packets"
+        )
+    if failed:
+        raise failed[0]
+    with made[0] as connection:
+        yield connection
+
+
+def _status(connection: BlockingConnection) -> list[MigrationStatus]:
     if connection.info.server_version < MIN_SERVER_VERSION:
         version = connection.info.server_version // 10000
         raise DatabaseTooOld(f"this server is Postgres {version}; Holdfast needs Postgres 15 or newer")
+    connection.until = time.monotonic() + READ_LIMIT
     with translated(), connection.cursor(row_factory=dict_row) as cursor:
         exists = cursor.execute("SELECT to_regclass('holdfast.schema_migrations') IS NOT NULL AS yes").fetchone()
         rows = []
@@ -136,7 +178,8 @@ def _refuse(statuses: list[MigrationStatus]) -> None:
             )
 
 
-def _apply(connection: psycopg.Connection[tuple[object, ...]], migration: Migration) -> None:
+def _apply(connection: BlockingConnection, migration: Migration) -> None:
+    connection.until = time.monotonic() + APPLY_LIMIT
     try:
         with translated():
             connection.execute(migration.text.encode())
