@@ -153,6 +153,22 @@ class LedgerLost:
     error: str
 
 
+@dataclass(frozen=True)
+class LocalServerDied:
+    """The local Postgres is gone; it is started again. `error`: why that failed, and it is tried once more."""
+
+    data_dir: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LocalServerStarted:
+    """The local Postgres, which had died, runs again."""
+
+    data_dir: str
+    pid: int | None
+
+
 Event = (
     WorkerStarted
     | WorkerStopped
@@ -168,6 +184,8 @@ Event = (
     | LeaseWasLost
     | TrustChanged
     | LedgerLost
+    | LocalServerDied
+    | LocalServerStarted
 )
 
 

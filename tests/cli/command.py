@@ -15,7 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 40.0
+PATIENCE = 90.0
 COMMAND = (sys.executable, "-m", "holdfast")
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from holdfast.cli.api_child import bind
 from holdfast.cli.up import require_loopback
@@ -94,6 +96,27 @@ def test_without_an_application_it_keeps_a_local_server_and_the_demo(data_dir: P
     assert "none given, so the demo's; yours: holdfast up tasks:hf" in up.text
     assert "on queue demo" in up.text
     assert not (data_dir / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["all its processes", "the postmaster"])
+def test_its_local_server_is_started_again_when_it_is_killed(data_dir: Path, folder: Path, all_of_it: bool) -> None:
+    server = EmbeddedPostgres(data_dir)
+    with running("up", "tasks:hf", "--port", "0", "--data-dir", str(data_dir), cwd=folder) as up:
+        eventually(ready(address(up), 200), up.explain)
+        first = server.pid
+        assert first is not None
+        if all_of_it:
+            server.kill()
+        else:
+            os.kill(first, signal.SIGKILL)
+        up.says("local_server_started")
+        assert server.pid not in {None, first}
+        with psycopg.connect(server.dsn, autocommit=True, row_factory=dict_row) as session:
+            job_id = enqueue(session, kind="add", args={"a": 2, "b": 2})
+            eventually(lambda: job(session, job_id)["status"] == "succeeded", up.explain)
+        up.signal(signal.SIGTERM)
+        assert up.ends() == 0, up.explain()
+    assert server.pid is None
 
 
 def test_it_is_not_ready_while_the_database_is_away(data_dir: Path, folder: Path) -> None:

@@ -60,7 +60,7 @@ def up(
         supervisor_id = new_id()
         specs = [api_spec(settings, database.dsn)]
         specs += workers.worker_specs(settings, reference, database.dsn, supervisor_id)
-        clean = asyncio.run(workers.supervise(specs, settings, loaded.kinds, database.dsn, supervisor_id))
+        clean = asyncio.run(workers.supervise(specs, settings, loaded.kinds, database, supervisor_id))
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Annotated
 from uuid import UUID
@@ -23,6 +23,8 @@ from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
+from holdfast.postgres.database import Database
+from holdfast.services.local_server import LocalServerKeeper
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
@@ -87,7 +89,7 @@ def worker(
         )
         supervisor_id = new_id()
         specs = worker_specs(settings, reference, database.dsn, supervisor_id)
-        clean = asyncio.run(supervise(specs, settings, loaded.kinds, database.dsn, supervisor_id))
+        clean = asyncio.run(supervise(specs, settings, loaded.kinds, database, supervisor_id))
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
@@ -135,11 +137,12 @@ def worker_specs(settings: Settings, app: str, dsn: str, supervisor_id: UUID) ->
 
 
 async def supervise(
-    specs: Sequence[ChildSpec], settings: Settings, kinds: Mapping[str, object], dsn: str, supervisor_id: UUID
+    specs: Sequence[ChildSpec], settings: Settings, kinds: Mapping[str, object], database: Database, supervisor_id: UUID
 ) -> bool:
-    """Keep the processes running until a signal; whether they ended cleanly."""
+    """Keep the processes running until a signal, and the local server if there is one; whether they ended cleanly."""
+    sinks = Sinks([LogSink()])
     supervisor = Supervisor(
-        dsn,
+        database.dsn,
         specs,
         SupervisorSettings(
             drain_timeout=settings.drain_timeout,
@@ -151,13 +154,27 @@ async def supervise(
         ),
         supervisor_id=supervisor_id,
         new_id=new_id,
-        sinks=Sinks([LogSink()]),
+        sinks=sinks,
     )
     stop = _Stop(supervisor, settings)
     with stop.on_signals():
-        await supervisor.run()
+        async with _kept(database, sinks):
+            await supervisor.run()
     show("killed" if stop.asked > 1 else "stopped")
     return stop.asked < 2
+
+
+@contextlib.asynccontextmanager
+async def _kept(database: Database, sinks: Sinks) -> AsyncIterator[None]:
+    if database.server is None:
+        yield
+        return
+    keeping = asyncio.create_task(LocalServerKeeper(database.server, sinks).run())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 class _Stop:

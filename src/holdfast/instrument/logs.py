@@ -12,6 +12,8 @@ _LEVELS: dict[type[object], int] = {
     events.JobRescued: logging.WARNING,
     events.LeaseWasLost: logging.WARNING,
     events.LedgerLost: logging.WARNING,
+    events.LocalServerDied: logging.ERROR,
+    events.LocalServerStarted: logging.WARNING,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,
