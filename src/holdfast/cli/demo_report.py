@@ -71,7 +71,7 @@ def check_jobs(report: Report, expected: Mapping[UUID, Path], found: Mapping[UUI
 def check_rescues(report: Report, rescues: Sequence[reads.QueueRescue]) -> None:
     """What the rescues did, by the ledger's own timestamps, for each fault that hit a process."""
     report.fenced_late_writes = sum(1 for rescue in rescues if rescue.event == "fenced_late_write")
-    taken = [rescue for rescue in rescues if rescue.event in ("rescue", "crash")]
+    taken = measure(report.faults, rescues)
     for rescue in taken:
         report.rescues[rescue.reason] = report.rescues.get(rescue.reason, 0) + 1
     report.false_rescues = sum(1 for rescue in taken if rescue.is_false)
@@ -79,18 +79,27 @@ def check_rescues(report: Report, rescues: Sequence[reads.QueueRescue]) -> None:
         report.problems.append(f"{report.false_rescues} rescues took a job from a worker that was still trusted")
     for fault in report.faults:
         if fault.worker_id is not None:
-            _measure(report, fault, [rescue for rescue in taken if str(rescue.worker_id) == fault.worker_id])
+            _check(report, fault)
 
 
-def _measure(report: Report, fault: Fault, mine: Sequence[reads.QueueRescue]) -> None:
-    again = [rescue.next_claimed_at for rescue in mine if rescue.next_claimed_at is not None]
-    fault.in_flight = len(mine)
-    fault.claimable = sorted((rescue.at - fault.at).total_seconds() for rescue in mine)
-    fault.reclaimed = sorted((claimed_at - fault.at).total_seconds() for claimed_at in again)
+def measure(faults: Sequence[Fault], rescues: Sequence[reads.QueueRescue]) -> list[reads.QueueRescue]:
+    """Fill in what became of the jobs that each fault hit; the rescues among the events."""
+    taken = [rescue for rescue in rescues if rescue.event in ("rescue", "crash")]
+    for fault in faults:
+        mine = [rescue for rescue in taken if str(rescue.worker_id) == fault.worker_id]
+        if mine:
+            again = [rescue.next_claimed_at for rescue in mine if rescue.next_claimed_at is not None]
+            fault.in_flight = len(mine)
+            fault.claimable = sorted((rescue.at - fault.at).total_seconds() for rescue in mine)
+            fault.reclaimed = sorted((claimed_at - fault.at).total_seconds() for claimed_at in again)
+    return taken
+
+
+def _check(report: Report, fault: Fault) -> None:
     if fault.in_flight < FEWEST_IN_FLIGHT:
         report.problems.append(f"the {fault.what} of process {fault.pid} hit {fault.in_flight} jobs, too few to count")
-    if len(again) < len(mine):
-        missing = len(mine) - len(again)
+    missing = fault.in_flight - len(fault.reclaimed)
+    if missing:
         report.problems.append(f"{missing} jobs of process {fault.pid} were rescued, and no second claim is seen")
 
 

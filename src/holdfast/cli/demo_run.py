@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from holdfast.app import new_id
 from holdfast.cli.demo_kinds import digest, hf
-from holdfast.cli.demo_report import FEWEST_IN_FLIGHT, Fault, Report, check_jobs, check_rescues
+from holdfast.cli.demo_report import FEWEST_IN_FLIGHT, Fault, Report, check_jobs, check_rescues, measure
+from holdfast.cli.demo_view import View
 from holdfast.cli.worker import worker_specs
 from holdfast.config import Settings
 from holdfast.errors import DatabaseUnavailable
@@ -70,7 +70,7 @@ class Demo:
         self._hit: set[UUID] = set()
         self._apart: list[subprocess.Popen[bytes]] = []
         self._frozen: list[int] = []
-        self._done_before = (time.monotonic(), 0)
+        self._view = View(len(files))
 
     async def run(self) -> Report:
         started = time.monotonic()
@@ -170,15 +170,21 @@ class Demo:
         await hf.enqueue_many(prepared)
 
     async def _watch(self, supervising: "asyncio.Task[None]", breaking: "asyncio.Task[None]") -> None:
-        printed = 0.0
+        printed = looked = 0.0
+        workers: list[tuple[reads.LiveWorker, int]] = []
         with Live(console=self._console, refresh_per_second=4) as live:
             while True:
                 counts = await self._counts()
-                view = self._view(counts)
-                live.update(view)
-                if not self._console.is_terminal and time.monotonic() - printed > 5:
-                    printed = time.monotonic()
-                    self._console.print(self._line(counts))
+                if time.monotonic() - looked > 1:
+                    looked = time.monotonic()
+                    workers = await self._look()
+                live.update(self._view.render(counts, workers, self._report.faults, self._frozen))
+                if not self._console.is_terminal:
+                    for line in self._view.news(self._report.faults):
+                        self._console.print(line)
+                    if time.monotonic() - printed > 5:
+                        printed = time.monotonic()
+                        self._console.print(self._view.states(counts))
                 if counts.get("queued", 0) + counts.get("running", 0) == 0:
                     break
                 if supervising.done():
@@ -187,26 +193,15 @@ class Demo:
             if breaking.done():
                 breaking.result()
 
+    async def _look(self) -> list[tuple[reads.LiveWorker, int]]:
+        """What became of each fault so far; the workers, and how many jobs each of them runs."""
+        measure(self._report.faults, await self._ask(reads.queue_rescues(self._queue)))
+        busy = dict(await self._ask(reads.count_running(self._queue)))
+        live = await self._ask(reads.live_workers(self._queue))
+        return [(worker, busy.get(worker.id, 0)) for worker in sorted(live, key=lambda worker: worker.id)]
+
     async def _counts(self) -> dict[str, int]:
         return dict(await self._ask(reads.count_jobs(self._queue)))
-
-    def _line(self, counts: dict[str, int]) -> str:
-        done = sum(counts.get(status, 0) for status in ("succeeded", "dead", "cancelled"))
-        parts = [f"{done:,} of {len(self._files):,} done"]
-        parts += [f"{status} {counts[status]:,}" for status in ("queued", "running", "dead") if counts.get(status)]
-        return ", ".join(parts)
-
-    def _view(self, counts: dict[str, int]) -> Group:
-        done = counts.get("succeeded", 0)
-        at, before = self._done_before
-        now = time.monotonic()
-        rate = (done - before) / (now - at) if now > at else 0.0
-        if now - at > 3:
-            self._done_before = (now, done)
-        width = 40
-        filled = round(width * done / len(self._files))
-        bar = Text("█" * filled + "·" * (width - filled) + f"  {rate:4.0f} a second")
-        return Group(bar, Text(self._line(counts)))
 
     async def _ask(self, call: Call[Row]) -> list[Row]:
         """The ledger's answer, however long that takes; the demo itself takes the database away for a while."""
