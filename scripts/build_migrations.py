@@ -36,6 +36,8 @@ FROM_FUNCTIONS = {
         "rescue_jobs",
         "release_lost_claims",
         "prune",
+        "is_false_rescue",
+        "count_events",
     ),
     "005_find_stale_jobs_function": (
         "stale_jobs",

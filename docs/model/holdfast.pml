@@ -2,8 +2,8 @@
  * The life of a lease, as a model that spin checks in all its histories: docs/why/leases.md says why, docs/states.md
  * what, src/holdfast/postgres/functions/ how. tests/model/test_model.py runs it.
  *
- *     spin -a holdfast.pml && gcc -O2 -o pan pan.c && ./pan -m1000000
- *     (liveness: ./pan -a -f -N every_job_ends; a mutation: spin -DNO_LEASE_CHECK -a holdfast.pml)
+ *     spin -a holdfast.pml && gcc -O2 -DSAFETY -DNOCLAIM -DCOLLAPSE -o pan pan.c && ./pan -m100000 -n
+ *     (liveness: without -DSAFETY -DNOCLAIM, with -DNFAIR=3, ./pan -a -f -N every_job_ends; a mutation: spin -DNO_LEASE_CHECK -a holdfast.pml)
  *
  * What stands for what
  *   A job, or a group of two of which one may run at a time, and two workers. A process that ends is followed by

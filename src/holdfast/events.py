@@ -78,7 +78,10 @@ class ChildDied:
 
 @dataclass(frozen=True)
 class JobRescued:
-    """A job was taken back from a run that will not end. `lease` and `worker_id` are those of that run."""
+    """A job was taken back from a run that will not end. `lease` and `worker_id` are those of that run.
+
+    `silent_for`: seconds from the last sign of life to the rescue.
+    """
 
     job_id: UUID
     queue: str
@@ -89,6 +92,7 @@ class JobRescued:
     status: str
     last_sign_of_life: datetime | None
     rescued_at: datetime
+    silent_for: float | None
 
 
 @dataclass(frozen=True)

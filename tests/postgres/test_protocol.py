@@ -1292,3 +1292,60 @@ def wait_until_blocked(observer: Session, waiting: Session) -> None:
         if row(observer, query, waiting.info.backend_pid)["blocked"]:
             return
     raise AssertionError("the other session never waited")
+
+
+# What happened, in totals
+
+
+def totals(conn: Session) -> dict[str, int]:
+    counted: dict[str, int] = row(conn, "SELECT holdfast.count_events() AS totals")["totals"]
+    return counted
+
+
+def test_events_are_counted_once_by_what_they_were_and_why(conn: Session) -> None:
+    for _ in range(2):
+        _, me = silent_job(conn, timeout=60)
+        pass_time(conn, me, seconds(91))
+        assert [rescued["reason"] for rescued in rescue(conn)] == ["deadline_passed"]
+    advance(conn, seconds(20))
+    assert totals(conn) == {"rescue/deadline_passed": 2}
+    assert totals(conn) == {"rescue/deadline_passed": 2}
+    conn.execute("TRUNCATE holdfast.job_events")
+    assert totals(conn) == {"rescue/deadline_passed": 2}
+
+
+def test_the_last_seconds_wait_to_be_counted_since_an_earlier_id_may_come_later(conn: Session) -> None:
+    _, me = silent_job(conn, timeout=60)
+    pass_time(conn, me, seconds(91))
+    rescue(conn)
+    assert totals(conn) == {}
+    advance(conn, seconds(14))
+    assert totals(conn) == {}
+    advance(conn, seconds(2))
+    assert totals(conn) == {"rescue/deadline_passed": 1}
+
+
+def test_no_more_events_than_asked_for_are_counted_at_a_time(conn: Session) -> None:
+    conn.execute(
+        "INSERT INTO holdfast.job_events (job_id, at, event, lease)"
+        " SELECT gen_random_uuid(), holdfast.clock() - interval '1 hour', 'failure', 1 FROM generate_series(1, 5)"
+    )
+    seen = [row(conn, "SELECT holdfast.count_events(max_events => 2) AS t")["t"]["failure"] for _ in range(3)]
+    assert seen == [2, 4, 5]
+
+
+def test_a_rescue_from_a_worker_that_was_still_trusted_is_counted_as_false(conn: Session) -> None:
+    for silent_for in ("1 second", "1 hour"):
+        job_id, me = silent_job(conn)
+        conn.execute(
+            "UPDATE holdfast.workers SET gone_reason = 'lapsed', gone_at = holdfast.clock(),"
+            " seen_at = holdfast.clock() - %s::interval WHERE id = %s",
+            (silent_for, me),
+        )
+        conn.execute(
+            "INSERT INTO holdfast.job_events (job_id, at, event, reason, lease, worker_id)"
+            " VALUES (%s, holdfast.clock(), 'rescue', 'worker_gone', 1, %s)",
+            (job_id, me),
+        )
+        advance(conn, seconds(16))
+    assert totals(conn) == {"rescue/worker_gone": 2, "false_rescue": 1}

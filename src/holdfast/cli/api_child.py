@@ -18,6 +18,7 @@ from holdfast.cli.child import VARIABLE
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
+from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
 
 #: Seconds that open requests get when the process is told to end.
@@ -77,7 +78,7 @@ class _Server(uvicorn.Server):
 async def _serve(plan: ApiPlan) -> None:
     server = _Server(
         uvicorn.Config(
-            create_app(LedgerProbe(plan.dsn, schema_version=load()[-1].version)),
+            create_app(LedgerProbe(plan.dsn, schema_version=load()[-1].version), LedgerMetrics(plan.dsn)),
             log_config=None,
             log_level="warning",
             access_log=False,

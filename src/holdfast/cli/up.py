@@ -81,7 +81,7 @@ def require_loopback(host: str) -> None:
 
 def free_port(settings: Settings) -> int:
     """The port, seen to be free before anything is started. Raises `ConfigurationError` with the way out."""
-    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise ConfigurationError("holdfast up needs the extra `server`: pip install 'holdfast[server]'")
     from holdfast.cli.api_child import bind
 
@@ -106,7 +106,7 @@ def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
-        ("api", f"http://{host}:{settings.port}  /livez /readyz"),
+        ("api", f"http://{host}:{settings.port}  /livez /readyz /metrics"),
         ("app", known),
         ("workers", workers.describe_workers(settings)),
         ("stop", workers.describe_stop(settings)),

@@ -336,3 +336,13 @@ def prune(keep_finished: float, keep_dead: float, max_jobs: int, after: tuple[da
         (timedelta(seconds=keep_finished), timedelta(seconds=keep_dead), max_jobs, *behind),
         Pruned,
     )
+
+
+def count_events(stale_after: float) -> Call[dict[str, int]]:
+    """Adds up what happened since the last call; the totals over all time and all processes."""
+    return Call(
+        "count_events",
+        "SELECT holdfast.count_events(%s::interval)",
+        (timedelta(seconds=stale_after),),
+        lambda totals: totals or {},
+    )

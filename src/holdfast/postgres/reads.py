@@ -1,5 +1,6 @@
 """Reads and admin statements: one .sql file each, loaded once, and what a row of each becomes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -162,6 +163,18 @@ class LockedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Monitor:
+    """A monitor over all processes: when it swept last, and what that came to; `clock` is the ledger's time now."""
+
+    name: str
+    swept_at: datetime | None
+    resumed_at: datetime | None
+    is_held: bool
+    last_result: dict[str, Any]
+    clock: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """The ledger's clock, and the newest migration on record."""
 
@@ -172,6 +185,16 @@ class Pong:
 def begin_sweep(monitor: str, every: float) -> Call[str]:
     """Claims the next sweep of a monitor for this process; no row when it is not due or somebody else's."""
     return Call("begin_sweep", statement("begin_sweep"), {"name": monitor, "every": timedelta(seconds=every)}, str)
+
+
+def end_sweep(monitor: str, result: dict[str, Any]) -> Call[str]:
+    """Keeps what a sweep came to: a few numbers."""
+    return Call("end_sweep", statement("end_sweep"), {"name": monitor, "result": json.dumps(result)}, str)
+
+
+def list_monitors() -> Call[Monitor]:
+    """The monitors, by name."""
+    return Call("list_monitors", statement("list_monitors"), {}, Monitor)
 
 
 def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:

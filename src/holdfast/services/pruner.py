@@ -8,7 +8,7 @@ from holdfast.errors import DatabaseError
 from holdfast.events import JobsPruned, LedgerLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.postgres.reads import begin_sweep
+from holdfast.postgres.reads import begin_sweep, end_sweep
 
 MONITOR = "prune"
 EVERY = 60.0
@@ -47,6 +47,7 @@ class Pruner:
                 break
             after = (pruned.last_at, pruned.last_id)
             await asyncio.sleep(PAUSE)
+        await self._ledger.call(end_sweep(MONITOR, {"finished": finished, "dead": dead}))
         if finished or dead:
             self._sinks.emit(JobsPruned(finished, dead))
         return finished + dead

@@ -7,7 +7,7 @@ from holdfast.errors import DatabaseError
 from holdfast.events import BrakeHeld, JobRescued, LedgerLost, Sinks, StaleJobLocked, WorkerMarkedGone
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.postgres.reads import begin_sweep, locked_stale_jobs
+from holdfast.postgres.reads import begin_sweep, end_sweep, locked_stale_jobs
 
 MONITOR = "rescue_stale_jobs"
 BATCH = 1000
@@ -38,18 +38,25 @@ class Sweeper:
         Returns how many jobs were rescued.
         """
         held: dict[str, int] = {}
+        gone = 0
         for worker in await self._ledger.call(calls.mark_lapsed_workers()):
             if worker.verdict == "held":
                 held[worker.cause or ""] = held.get(worker.cause or "", 0) + 1
             else:
+                gone += 1
                 self._sinks.emit(
                     WorkerMarkedGone(worker.worker_id, worker.cause or "", worker.seen_at, bool(worker.is_crash))
                 )
         for cause, workers in held.items():
             self._sinks.emit(BrakeHeld(cause, workers))
         rescued = await rescue_all(self._ledger, self._sinks, stale_after=self._stale_after)
-        for job in await self._ledger.call(locked_stale_jobs(self._stale_after)):
+        locked = await self._ledger.call(locked_stale_jobs(self._stale_after))
+        for job in locked:
             self._sinks.emit(StaleJobLocked(job.id, job.reason, job.pid, job.application_name, job.state, job.since))
+        await self._ledger.call(calls.count_events(self._stale_after))
+        await self._ledger.call(
+            end_sweep(MONITOR, {"rescued": rescued, "gone": gone, "held": held, "locked": len(locked)})
+        )
         return rescued
 
 
@@ -60,13 +67,16 @@ async def rescue_all(ledger: AsyncLedger, sinks: Sinks, *, stale_after: float) -
     while True:
         rescued = await ledger.call(calls.rescue_stale_jobs(stale_after, BATCH, after))
         for job in rescued:
-            sinks.emit(
-                JobRescued(
-                    job.id, job.queue, job.kind, job.reason, job.lease, job.worker_id, job.status,
-                    job.last_sign_of_life, job.rescued_at,
-                )
-            )  # fmt: skip
+            sinks.emit(_told(job))
         total += len(rescued)
         if not rescued:
             return total
         after = max((job.worker_id, job.id) for job in rescued if job.worker_id is not None)
+
+
+def _told(job: calls.Rescued) -> JobRescued:
+    seen = job.last_sign_of_life
+    silent_for = None if seen is None else round((job.rescued_at - seen).total_seconds(), 3)
+    return JobRescued(
+        job.id, job.queue, job.kind, job.reason, job.lease, job.worker_id, job.status, seen, job.rescued_at, silent_for
+    )

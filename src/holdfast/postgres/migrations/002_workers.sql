@@ -51,7 +51,8 @@ CREATE TABLE IF NOT EXISTS holdfast.queues (
 ) WITH (fillfactor = 50);
 
 -- One row a monitor, over all processes: who sweeps next is decided by a compare-and-set on `swept_at`.
--- `resumed_at` and `hold` belong to the brake (see the function mark_workers_gone).
+-- `resumed_at` and `hold` belong to the brake (see the function mark_workers_gone); `last_result` says in a few numbers
+-- what the last sweep came to.
 CREATE TABLE IF NOT EXISTS holdfast.monitors (
     name        text        COLLATE "C" NOT NULL PRIMARY KEY,
     swept_at    timestamptz,
@@ -60,12 +61,12 @@ CREATE TABLE IF NOT EXISTS holdfast.monitors (
     last_result jsonb
 ) WITH (fillfactor = 50);
 
-INSERT INTO holdfast.monitors (name) VALUES ('mark_workers_gone'), ('rescue_stale_jobs'), ('prune')
+INSERT INTO holdfast.monitors (name) VALUES ('mark_workers_gone'), ('rescue_stale_jobs'), ('prune'), ('count_events')
 ON CONFLICT (name) DO NOTHING;
 -- end of migration body
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (2, '002_workers', '89faa01d17ac1df53cef204180769ed9694d004298ccdef241b3522deef3eeec');
+    VALUES (2, '002_workers', '82bbe1910f7bbfc5ed9bc529d09076d337aac981fc11db71440460aa326de714');
 END
 $holdfast$;

@@ -1256,12 +1256,88 @@ BEGIN
 END
 $function$;
 
+-- Whether a rescue took a job from a run that was still to be trusted, by the ledger's own timestamps (promise P4): its
+-- worker was neither seen to end nor silent for its lost_after, or the job was not past its limits. Null stands for
+-- what nobody knows any more (a worker that was pruned), and is not false.
+CREATE OR REPLACE FUNCTION holdfast.is_false_rescue(
+    reason text, at timestamptz, details jsonb, gone_at timestamptz, gone_reason text, seen_at timestamptz,
+    lost_after interval, timeout interval, silent_after interval, stale_after interval
+) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT CASE reason
+        WHEN 'worker_gone' THEN seen_at IS NOT NULL
+            AND (gone_at IS NULL OR gone_at > at OR (gone_reason = 'lapsed' AND gone_at < seen_at + lost_after))
+        WHEN 'deadline_passed' THEN
+            coalesce(at < (details ->> 'claimed_at')::timestamptz + timeout + interval '30 seconds', false)
+        WHEN 'no_heartbeat' THEN
+            coalesce(at < (details ->> 'last_sign_of_life')::timestamptz + least(silent_after, stale_after), false)
+        ELSE false END
+$function$;
+
+-- Add up the events that have happened since the last call: totals that only grow, over all processes, kept in monitors
+-- while the events themselves are pruned. Keys are the event, with its reason where it is a rescue or a crash
+-- (rescue/worker_gone), and false_rescue: the rescues that is_false_rescue finds (promise P4; it should stay at 0).
+-- An id is drawn before its row is committed, so the last 15 s wait for the next call: no call takes longer than 10.
+-- One caller counts at a time; whoever comes second gets what is counted so far. Returns the totals.
+CREATE OR REPLACE FUNCTION holdfast.count_events(
+    stale_after interval DEFAULT '10 minutes', max_events integer DEFAULT 10000
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    _now    timestamptz := holdfast.clock();
+    _from   bigint;
+    _upto   bigint;
+    _totals jsonb;
+    _new    jsonb;
+BEGIN
+    SELECT coalesce((m.last_result ->> 'event_id')::bigint, 0), coalesce(m.last_result -> 'totals', '{}')
+    INTO _from, _totals
+    FROM holdfast.monitors m WHERE m.name = 'count_events'
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN (SELECT coalesce(m.last_result -> 'totals', '{}') FROM holdfast.monitors m WHERE m.name = 'count_events');
+    END IF;
+
+    SELECT coalesce(min(e.id) FILTER (WHERE e.at > _now - interval '15 seconds') - 1, max(e.id))
+    INTO _upto
+    FROM (SELECT e.id, e.at FROM holdfast.job_events e WHERE e.id > _from ORDER BY e.id LIMIT max_events) e;
+
+    SELECT jsonb_object_agg(c.key, coalesce((_totals ->> c.key)::bigint, 0) + c.many)
+    INTO _new
+    FROM (
+        SELECT k.key, count(*) AS many
+        FROM holdfast.job_events e
+        LEFT JOIN holdfast.jobs j ON j.id = e.job_id
+        LEFT JOIN holdfast.workers w ON w.id = e.worker_id
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN e.event IN ('rescue', 'crash') THEN e.event || '/' || e.reason ELSE e.event END AS key
+            UNION ALL
+            SELECT 'false_rescue'
+            WHERE e.event IN ('rescue', 'crash')
+              AND holdfast.is_false_rescue(e.reason, e.at, e.details, w.gone_at, w.gone_reason, w.seen_at,
+                                           w.lost_after, j.timeout, j.silent_after, count_events.stale_after)) k
+        WHERE e.id > _from AND e.id <= _upto
+        GROUP BY k.key) c;
+
+    _totals := _totals || coalesce(_new, '{}');
+    UPDATE holdfast.monitors AS m
+    SET swept_at = _now,
+        last_result = jsonb_build_object('event_id', greatest(_from, coalesce(_upto, 0)), 'totals', _totals)
+    WHERE m.name = 'count_events';
+    RETURN _totals;
+END
+$function$;
+
 REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
 -- end of migration body
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '03c0880ba7403921a0839292b1846350400d877c6063859686384c5fa32e6ba8');
+    VALUES (3, '003_protocol_functions', 'be6a8cd6983d03ce5f0402c7bb0d696071dce132661c0001259301e1c2bd192f');
 END
 $holdfast$;
