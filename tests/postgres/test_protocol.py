@@ -399,6 +399,22 @@ def test_a_quarantine_worker_runs_one_suspect_at_a_time(conn: Session) -> None:
     assert len(claim(conn, alone)) == 1
 
 
+def test_a_job_that_becomes_suspect_between_a_claims_look_and_its_lock_is_left_to_quarantine(conn: Session) -> None:
+    job_id = enqueue(conn)
+    conn.execute("CREATE SCHEMA aside")
+    conn.execute("ALTER FUNCTION holdfast.claim_candidates SET SCHEMA aside")
+    conn.execute(
+        "CREATE FUNCTION holdfast.claim_candidates(text[], text[], integer, suspects boolean, timestamptz, smallint,"
+        " timestamptz, uuid, double precision)"
+        " RETURNS TABLE (id uuid, priority smallint, run_at timestamptz, laned boolean) LANGUAGE plpgsql AS $$ BEGIN"
+        "   RETURN QUERY SELECT * FROM aside.claim_candidates($1, $2, $3, $4, $5, $6, $7, $8, $9);"
+        "   UPDATE holdfast.jobs SET suspect = true;"
+        " END $$"
+    )
+    assert claim(conn, register(conn)) == []
+    assert [run["id"] for run in claim(conn, register(conn, quarantine=True))] == [job_id]
+
+
 def test_a_suspect_of_a_group_still_counts_in_it(conn: Session) -> None:
     suspect = enqueue(conn, group_key="g")
     enqueue(conn, group_key="g")
@@ -444,6 +460,17 @@ def test_a_repeated_settle_is_known_even_after_the_job_was_claimed_again(conn: S
     assert settle(conn, me, run, outcome, delay=seconds(0)) == "already"
     assert job(conn, run["id"])["lease"] == again["lease"]
     assert job(conn, run["id"])["attempts"] == (outcome == "fail")
+
+
+def test_a_settle_of_an_earlier_run_that_names_another_outcome_is_lost(conn: Session) -> None:
+    enqueue(conn)
+    me = register(conn)
+    run = claim_one(conn, me)
+    assert settle(conn, me, run, "fail", delay=seconds(0)) == "applied"
+    claim_one(conn, register(conn))
+    assert settle(conn, me, run, "fail") == "already"
+    assert settle(conn, me, run, "snooze", delay=seconds(0)) == "lost"
+    assert settle(conn, me, run) == "lost"
 
 
 def test_a_zombies_settle_is_lost_changes_nothing_and_is_counted(conn: Session) -> None:
