@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.harness import LOST_AFTER, STALE_AFTER, Chaos, Trace, at_time, until
+from tests.chaos.harness import Chaos, Trace, at_time, until
 
 #: Kinds that are meant to end badly.
-GUILTY = frozenset({"segfaults", "kills_itself"})
+GUILTY = frozenset({"eats_memory", "segfaults", "kills_itself"})
 #: A trace is written just before or after what it tells; a busy machine may sit in between.
 SLACK = 0.3
 
@@ -113,12 +113,12 @@ def _check_rescues(chaos: Chaos, traces: Sequence[Trace], found: Findings) -> No
             found.fenced_late_writes += 1
             continue
         found.rescues[event["reason"]] = found.rescues.get(event["reason"], 0) + 1
-        if _is_false(event, began):
+        if _is_false(chaos, event, began):
             found.false_rescues += 1
             found.problems.append(f"false rescue of {event['job_id']} under {event['lease']}: {event}")
 
 
-def _is_false(event: dict[str, Any], began: Collection[tuple[UUID, int]]) -> bool:
+def _is_false(chaos: Chaos, event: dict[str, Any], began: Collection[tuple[UUID, int]]) -> bool:
     """The rule of P4, by the ledger's own timestamps; for a lost claim by the handler's own word."""
     at = event["at"]
     silent = float(event["details"].get("silent_seconds", 0))
@@ -126,12 +126,14 @@ def _is_false(event: dict[str, Any], began: Collection[tuple[UUID, int]]) -> boo
         case "worker_gone":
             gone = event["gone_at"]
             lapsed = event["gone_reason"] == "lapsed"
-            return gone is None or gone > at or (lapsed and (gone - event["seen_at"]).total_seconds() < LOST_AFTER)
+            return (
+                gone is None or gone > at or (lapsed and (gone - event["seen_at"]).total_seconds() < chaos.lost_after)
+            )
         case "deadline_passed":
             claimed = datetime.fromisoformat(event["details"]["claimed_at"])
             return (at - claimed).total_seconds() < float(event["timeout"]) + 30
         case "no_heartbeat":
-            return silent < STALE_AFTER
+            return silent < chaos.stale_after
         case _:
             return (event["job_id"], event["lease"]) in began
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def note(ctx: Context, what: str) -> None:
     path = Path(os.environ["CHAOS_EFFECTS"]) / f"{os.getpid()}"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, f"{ctx.job_id} {ctx.lease} {what} {time.time_ns()}\n".encode())
+        os.write(file, f"{ctx.job_id} {ctx.lease} {what} {time.clock_gettime_ns(time.CLOCK_REALTIME)}\n".encode())
     finally:
         os.close(file)
 
@@ -125,3 +126,13 @@ def ignores_its_cancel(ctx: Context, seconds: float) -> None:
         while time.monotonic() < end:
             time.sleep(TICK)
             note(ctx, "tick")
+
+
+@hf.job(timeout=60.0, retry=SOON, isolation="process")
+def eats_memory(ctx: Context) -> None:
+    """In a process that may not have more than a gigabyte."""
+    with noted(ctx):
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+        eaten = []
+        while True:
+            eaten.append(bytearray(2**24))

@@ -118,6 +118,8 @@ class Chaos:
         self.effects.mkdir(parents=True)
         self.submitted: dict[UUID, str] = {}
         self.members: list[Member] = []
+        self.lost_after, self.stale_after = LOST_AFTER, STALE_AFTER
+        self.times = dict(TIMES)
         self._mark = uuid4().hex
         self._conn: psycopg.Connection[dict[str, Any]] | None = None
         shutil.copy(handlers.__file__, folder / "chaos_app.py")
@@ -128,6 +130,12 @@ class Chaos:
         spec.loader.exec_module(self.app)
         self.app.hf.use(Settings.model_validate({"database_url": dsn}))
         self.ask(HISTORY)
+
+    def use_default_timings(self) -> None:
+        """For the fleet that is started from now on: what a user has who sets nothing."""
+        settings = Settings()
+        self.lost_after, self.stale_after = settings.lost_after, settings.stale_after
+        self.times = {}
 
     # The ledger ----------------------------------------------------------
 
@@ -191,9 +199,17 @@ class Chaos:
 
     # The fleet -----------------------------------------------------------
 
-    def start(self, count: int = 1, *, processes: int = 1, slots: int = 10, dsn: str | None = None) -> list["Member"]:
+    def start(
+        self,
+        count: int = 1,
+        *,
+        processes: int = 1,
+        slots: int = 10,
+        dsn: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> list["Member"]:
         """Supervisors with their workers; returns when all their workers are in the ledger."""
-        new = [Member(self, processes, slots, dsn or self.dsn) for _ in range(count)]
+        new = [Member(self, processes, slots, dsn or self.dsn, environment or {}) for _ in range(count)]
         self.members += new
         until(lambda: all(len(each.workers()) == processes for each in new), "the fleet has started")
         return new
@@ -219,7 +235,7 @@ class Chaos:
     def environment(self, dsn: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOLDFAST_", "DATABASE_"))}
         extra = {"HOLDFAST_DATABASE_URL": dsn, "CHAOS_EFFECTS": str(self.effects), MARK: self._mark}
-        return {**kept, **TIMES, **extra}
+        return {**kept, **self.times, **extra}
 
     def processes(self) -> list[int]:
         """Every process that descends from ours, by the mark in its environment."""
@@ -253,6 +269,7 @@ class Member:
     processes: int
     slots: int
     dsn: str
+    environment: Mapping[str, str]
     process: subprocess.Popen[bytes] = field(init=False)
     log: Path = field(init=False)
 
@@ -263,7 +280,7 @@ class Member:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "holdfast", *arguments],
                 cwd=self.chaos.folder,
-                env=self.chaos.environment(self.dsn),
+                env={**self.chaos.environment(self.dsn), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
