@@ -244,3 +244,10 @@ def test_the_example_file_with_every_line_in_force_says_the_defaults(folder: Pat
     assert len(lines) == len(Settings.model_fields)
     (folder / ".env").write_text("\n".join(lines))
     assert load(folder) == Settings()
+
+
+def test_a_drain_that_the_platform_would_cut_short_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"drain_timeout is 30 s and termination_grace 30 s.*at least 38 s"):
+        load(folder, {"HOLDFAST_TERMINATION_GRACE": "30"})
+    assert load(folder, {"HOLDFAST_TERMINATION_GRACE": "38"}).termination_grace == 38
+    assert load(folder, {"HOLDFAST_TERMINATION_GRACE": "30", "HOLDFAST_DRAIN_TIMEOUT": "20"}).drain_timeout == 20

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from holdfast.core.lease import LeaseTimings
 from holdfast.errors import ConfigurationError
+from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
 
 PREFIX = "HOLDFAST_"
@@ -48,6 +49,12 @@ class Settings(BaseModel):
     processes: int = Field(1, ge=1, le=256, description="Worker processes under one supervisor.")
     poll: float = Field(1.0, ge=0.05, le=60, description="How often an idle worker looks for jobs.")
     drain_timeout: float = Field(30.0, ge=0, description="How long a stopping worker lets its jobs finish.")
+    termination_grace: float | None = Field(
+        None,
+        gt=0,
+        description="How long the platform waits for a stopping process before it kills it (Kubernetes, systemd,"
+        " a container engine); with it set, a drain_timeout that does not fit is refused.",
+    )
     beat_interval: float = Field(5.0, gt=0, description="How often a worker tells that it lives.")
     lost_after: float = Field(25.0, gt=0, description="A worker silent for longer may be declared gone.")
     stale_after: float = Field(600.0, gt=0, description="A running job without any sign of life for longer is rescued.")
@@ -74,6 +81,13 @@ class Settings(BaseModel):
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""
+        least = self.drain_timeout + GRACE
+        if self.termination_grace is not None and self.termination_grace < least:
+            raise ConfigurationError(
+                f"drain_timeout is {self.drain_timeout:g} s and termination_grace {self.termination_grace:g} s: a worker"
+                f" that drains for so long would be killed before its last words ({GRACE:g} s); lower drain_timeout,"
+                f" or raise the platform's grace to at least {least:g} s"
+            )
         fields: dict[str, Any] = {
             "queues": self.queues or ("default",),
             "slots": self.slots,

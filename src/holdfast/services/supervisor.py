@@ -2,8 +2,8 @@
 
 A death that was seen needs no time-out. The process group is killed before the process is reaped (so that no child of
 a handler outlives it, and no other process can have been given the id), then the worker is declared gone, then its
-jobs are taken back: that is why they can be claimed again within a second. Only then a new process is started, under
-a new id.
+jobs are taken back: that is why they can be claimed again within a second. Then a new process is started, under a new
+id; where the ledger keeps us waiting it is started all the same, and the old one is declared gone meanwhile.
 
 Each child holds one end of a socket pair. A child whose supervisor dies reads its end and drains; a supervisor whose
 child says nothing for as long as its leases may be trusted kills it.
@@ -34,6 +34,8 @@ from holdfast.services.worker import EXIT_GONE, EXIT_LEFTOVERS, EXIT_STOPPED
 #: After the drain: how long a child may take for its last words.
 GRACE = 8.0
 QUARANTINE_EVERY = 1.0
+#: How long a new process waits for the old one to be declared gone: somebody may hold its row locked.
+PATIENCE = 2.0
 MOST_BACK_OFF = 30.0
 
 
@@ -96,6 +98,7 @@ class Supervisor:
         self._sinks = sinks
         self._stopping = asyncio.Event()
         self._children: dict[int, _Child] = {}
+        self._declaring: set[asyncio.Task[None]] = set()
         self._kill_now = False
 
     def stop(self) -> None:
@@ -124,10 +127,13 @@ class Supervisor:
         sweeping = asyncio.create_task(sweeper.run())
         try:
             await asyncio.gather(*keepers)
+            await asyncio.gather(*self._declaring)
         finally:
             watch.cancel()
             sweeping.cancel()
             await asyncio.gather(watch, sweeping, return_exceptions=True)
+            for declaring in self._declaring:
+                declaring.cancel()
             for child in list(self._children.values()):
                 self._kill_group(child, "supervisor ends")
             await self._ledger.close()
@@ -165,7 +171,10 @@ class Supervisor:
         code = self._bury(child)
         self._sinks.emit(ChildDied(spec.name, child.process.pid, code, child.killed_for))
         if spec.is_worker:
-            await self._declare_gone(child, code)
+            declaring = asyncio.create_task(self._declare_gone(child, code))
+            self._declaring.add(declaring)
+            declaring.add_done_callback(self._declaring.discard)
+            await asyncio.wait({declaring}, timeout=PATIENCE)
         return lived
 
     def _start(self, spec: ChildSpec) -> _Child:
