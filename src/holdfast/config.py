@@ -84,8 +84,8 @@ class Settings(BaseModel):
         least = self.drain_timeout + GRACE
         if self.termination_grace is not None and self.termination_grace < least:
             raise ConfigurationError(
-                f"drain_timeout is {self.drain_timeout:g} s and termination_grace {self.termination_grace:g} s: a worker"
-                f" that drains for so long would be killed before its last words ({GRACE:g} s); lower drain_timeout,"
+                f"drain_timeout is {self.drain_timeout:g} s and termination_grace {self.termination_grace:g} s: a"
+                f" worker that drains for so long would be killed before its last words ({GRACE:g} s); lower drain_timeout,"
                 f" or raise the platform's grace to at least {least:g} s"
             )
         fields: dict[str, Any] = {
