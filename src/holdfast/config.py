@@ -85,8 +85,8 @@ class Settings(BaseModel):
         if self.termination_grace is not None and self.termination_grace < least:
             raise ConfigurationError(
                 f"drain_timeout is {self.drain_timeout:g} s and termination_grace {self.termination_grace:g} s: a"
-                f" worker that drains for so long would be killed before its last words ({GRACE:g} s); lower drain_timeout,"
-                f" or raise the platform's grace to at least {least:g} s"
+                f" worker that drains for so long would be killed before its last words ({GRACE:g} s);"
+                f" lower drain_timeout, or raise the platform's grace to at least {least:g} s"
             )
         fields: dict[str, Any] = {
             "queues": self.queues or ("default",),

@@ -19,7 +19,7 @@ MODULE = "tasks_under_test"
 
 #: Handlers that do to their process what handlers do.
 APP = """
-import asyncio, os, re, signal, subprocess, time
+import asyncio, os, re, signal, subprocess, threading, time
 from pathlib import Path
 
 from holdfast import Context, Holdfast
@@ -50,8 +50,18 @@ async def innocent(n: int) -> int:
 
 
 @hf.job()
-async def exits() -> None:
-    os._exit(1)
+async def exits(code: int = 1) -> None:
+    os._exit(code)
+
+
+@hf.job()
+async def breaks_the_worker() -> None:
+    async def leave() -> None:
+        raise SystemExit("from a task that nobody awaits")
+
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    asyncio.get_running_loop().create_task(leave())
+    await asyncio.sleep(600)
 
 
 @hf.job()
@@ -99,7 +109,7 @@ def make_supervisor(
         return ChildSpec(name, start, on_demand=alone)
 
     specs = [spec(f"worker-{n}", alone=False) for n in range(settings.processes)]
-    kinds = ("hold", "parent", "innocent", "exits", "segfaults")
+    kinds = ("hold", "parent", "innocent", "exits", "segfaults", "breaks_the_worker")
     return Supervisor(
         dsn,
         [*specs, spec("quarantine", alone=True)] if quarantine else specs,

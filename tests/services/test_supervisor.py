@@ -116,6 +116,27 @@ async def test_a_worker_whose_row_is_locked_is_followed_at_once_and_declared_gon
     assert support.worker(conn, worker_id)["gone_reason"] == "crashed"
 
 
+async def test_a_handler_that_ends_its_process_with_code_0_is_a_crash_all_the_same(
+    database: str, conn: Session
+) -> None:
+    poison = put(conn, "exits", code=0)
+    async with supervising(database):
+        await until(lambda: support.job(conn, poison)["shared_crashes"] == 1)
+    assert workers(conn)[0]["gone_reason"] == "crashed"
+
+
+async def test_a_worker_whose_loop_is_broken_ends_with_all_its_threads(database: str, conn: Session) -> None:
+    put(conn, "breaks_the_worker")
+    async with supervising(database) as running:
+        await until(lambda: workers(conn))
+        worker_id, pid = workers(conn)[0]["id"], workers(conn)[0]["pid"]
+        await until(lambda: [event for event in running.recorder.of(ChildDied) if event.pid == pid])
+        assert not is_alive(pid)
+        await until(lambda: support.worker(conn, worker_id)["gone_at"])
+    (died,) = [event for event in running.recorder.of(ChildDied) if event.pid == pid]
+    assert (died.code, died.killed_for) == (1, None)
+
+
 async def test_a_stop_lets_jobs_finish_and_is_no_crash(database: str, conn: Session, marker: Path) -> None:
     held = [put(conn, "hold", marker=str(marker)) for _ in range(4)]
     async with supervising(database, processes=2, slots=2) as running:
