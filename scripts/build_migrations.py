@@ -39,6 +39,11 @@ FROM_FUNCTIONS = {
         "is_false_rescue",
         "count_events",
     ),
+    "004_rate_limit_requests": (
+        "rate_limit_requests",
+        "rate_limit_hits",
+        "rate_limit_prune",
+    ),
     "005_find_stale_jobs_function": (
         "stale_jobs",
         "find_stale_jobs",

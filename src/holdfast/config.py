@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from holdfast.core.lease import LeaseTimings
+from holdfast.core.ratelimit import Limit
 from holdfast.errors import ConfigurationError
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
@@ -65,12 +66,24 @@ class Settings(BaseModel):
     keep_dead: float = Field(90 * 86400.0, ge=0, description="How long dead jobs are kept; 90 days.")
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
+    rate_limit: str = Field(
+        "100/minute", description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
     @field_validator("queues", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        try:
+            Limit.parse(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return value
 
     @field_validator("*", mode="after")
     @classmethod

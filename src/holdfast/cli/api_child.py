@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 import uvicorn
 
 from holdfast.cli.child import VARIABLE
+from holdfast.core.ratelimit import Limit
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.migrate import load
+from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
@@ -34,6 +36,7 @@ class ApiPlan:
     host: str
     port: int
     log_level: str
+    rate_limit: str
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -78,7 +81,12 @@ class _Server(uvicorn.Server):
 async def _serve(plan: ApiPlan) -> None:
     server = _Server(
         uvicorn.Config(
-            create_app(LedgerProbe(plan.dsn, schema_version=load()[-1].version), LedgerMetrics(plan.dsn)),
+            create_app(
+                LedgerProbe(plan.dsn, schema_version=load()[-1].version),
+                LedgerMetrics(plan.dsn),
+                RateLimiter(plan.dsn),
+                Limit.parse(plan.rate_limit),
+            ),
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -47,6 +47,7 @@ class Pruner:
                 break
             after = (pruned.last_at, pruned.last_id)
             await asyncio.sleep(PAUSE)
+        await self._ledger.call(calls.rate_limit_prune())
         await self._ledger.call(end_sweep(MONITOR, {"finished": finished, "dead": dead}))
         if finished or dead:
             self._sinks.emit(JobsPruned(finished, dead))

@@ -2,31 +2,48 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from holdfast.core.ratelimit import Limit
+from holdfast.services.limiter import RateLimiter
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
+from holdfast.web.rate_limit import RateLimitMiddleware
 
 _HEADERS = {"Cache-Control": "no-store"}
 
 
-def create_app(probe: LedgerProbe, metrics: LedgerMetrics) -> FastAPI:
-    """The application; probe and metrics are its own from now on. It answers whether or not the ledger does."""
+class _Service(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+def create_app(
+    probe: LedgerProbe, metrics: LedgerMetrics, limiter: RateLimiter | None = None, limit: Limit | None = None
+) -> FastAPI:
+    """The application; what it is given is its own from now on. It answers whether or not the ledger does."""
+    services: list[_Service] = [probe, metrics]
+    if limiter is not None:
+        services.append(limiter)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await probe.start()
-        await metrics.start()
+        for service in services:
+            await service.start()
         try:
             yield
         finally:
-            await probe.stop()
-            await metrics.stop()
+            for service in services:
+                await service.stop()
 
     app = FastAPI(title="Holdfast", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    if limiter is not None and limit is not None:
+        app.add_middleware(RateLimitMiddleware, limiter=limiter, limit=limit)
 
     @app.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:
