@@ -2,6 +2,7 @@
 
 from holdfast.app import Holdfast, Job, JobKind
 from holdfast.config import Settings
+from holdfast.core.ratelimit import Decision
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigurationError",
     "Context",
     "DatabaseUnavailable",
+    "Decision",
     "Holdfast",
     "HoldfastError",
     "InvalidArguments",

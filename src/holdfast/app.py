@@ -15,6 +15,7 @@ from holdfast.config import Settings, load_settings
 from holdfast.core.ids import uuid7
 from holdfast.core.kind import Kind, Policy, make_kind
 from holdfast.core.payload import encode, is_storable
+from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
@@ -29,6 +30,7 @@ from holdfast.postgres import calls, reads
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.services.enqueuer import Enqueuer
+from holdfast.services.limiter import RateLimiter
 from holdfast.services.run import Context
 from holdfast.services.waiter import Waiter
 
@@ -209,6 +211,7 @@ class Holdfast:
         self._waiter: Waiter | None = None
         self._waiter_ledger: AsyncLedger | None = None
         self._sync: SyncLedger | None = None
+        self._limiter: tuple[asyncio.AbstractEventLoop, RateLimiter] | None = None
 
     # Kinds ---------------------------------------------------------------------------------------------------
 
@@ -341,6 +344,33 @@ class Holdfast:
         assert self._ledger is not None
         return await self._ledger.call(calls.retry_jobs(ids))
 
+    # Rate limits ---------------------------------------------------------------------------------------------
+
+    async def rate_limit(self, key: str, limit: int, window: float = 60.0, *, cost: int = 1) -> Decision:
+        """Ask for a request of `key` to be admitted: at most `limit` in any `window` seconds, over all processes.
+
+        Decided in Postgres within 50 ms; while that does not answer, in this process's memory by the same rule, which
+        the decision's `source` tells. Never raises for want of Postgres.
+
+        >>> async def may_send(user: str) -> bool:
+        ...     decision = await hf.rate_limit(f"mail:{user}", 100, 60)
+        ...     return decision.allowed  # else: again after decision.retry_after seconds
+        """
+        return await (await self._open_limiter()).hit(key, Limit(limit, window), cost=cost)
+
+    async def _open_limiter(self) -> RateLimiter:
+        loop = asyncio.get_running_loop()
+        if self._limiter is None or self._limiter[0] is not loop:
+            url = self.settings.database_url
+            dsn = url.get_secret_value() if url else (await asyncio.to_thread(lambda: self.database)).dsn
+            if self._limiter is not None and self._limiter[0] is loop:
+                return self._limiter[1]  # somebody else was quicker, who came at the same time
+            limiter = RateLimiter(dsn)
+            self._limiter = (loop, limiter)
+            await limiter.start()
+        await self._limiter[1].looked()
+        return self._limiter[1]
+
     async def _wait(self, id: UUID, timeout: float | None) -> reads.JobOutcome:
         await self._open()
         assert self._waiter is not None
@@ -391,6 +421,9 @@ class Holdfast:
 
     async def close(self) -> None:
         """Write and ring what is under way, and close all connections. The object can be used again."""
+        if self._limiter is not None and self._limiter[0] is asyncio.get_running_loop():
+            await self._limiter[1].stop()
+        self._limiter = None
         if self._enqueuer is not None and self._loop is asyncio.get_running_loop():
             await self._enqueuer.idle()
             for ledger in (self._ledger, self._waiter_ledger):

@@ -4,6 +4,7 @@ Every setting is `HOLDFAST_<NAME>`. The names that such backends have already ar
 """
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -69,12 +70,24 @@ class Settings(BaseModel):
     rate_limit: str = Field(
         "100/minute", description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Networks of your proxies (10.0.0.0/8, comma-separated): behind them a caller is who"
+        " X-Forwarded-For says.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", mode="before")
+    @field_validator("queues", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ipaddress.ip_network(each)
+        return value
 
     @field_validator("rate_limit")
     @classmethod

@@ -24,7 +24,7 @@ from holdfast.services.worker import Worker, WorkerSettings
 E = TypeVar("E")
 
 
-async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 20.0) -> Any:
+async def until(condition: Callable[[], Any], what: str = "", *, seconds: float = 60.0) -> Any:
     """Wait until `condition` (plain or async) is true; what it returned. Bounded, so that a test fails."""
     end = asyncio.get_running_loop().time() + seconds
     while True:

@@ -37,6 +37,7 @@ class ApiPlan:
     port: int
     log_level: str
     rate_limit: str
+    trusted_proxies: Sequence[str]
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -86,6 +87,7 @@ async def _serve(plan: ApiPlan) -> None:
                 LedgerMetrics(plan.dsn),
                 RateLimiter(plan.dsn),
                 Limit.parse(plan.rate_limit),
+                [ipaddress.ip_network(each) for each in plan.trusted_proxies],
             ),
             log_config=None,
             log_level="warning",

@@ -95,7 +95,17 @@ def api_spec(settings: Settings, dsn: str) -> ChildSpec:
     from holdfast.cli.api_child import ApiPlan, command
 
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        return command(ApiPlan(link, dsn, settings.host, settings.port, settings.log_level, settings.rate_limit))
+        return command(
+            ApiPlan(
+                link,
+                dsn,
+                settings.host,
+                settings.port,
+                settings.log_level,
+                settings.rate_limit,
+                settings.trusted_proxies,
+            )
+        )
 
     return ChildSpec("api", start, is_worker=False)
 

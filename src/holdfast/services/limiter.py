@@ -51,6 +51,7 @@ class RateLimiter:
         self._batcher: Batcher[_Hit, Decision] = Batcher(self._decide, max_items=MOST_IN_A_FLIGHT)
         self._mode: Source = "memory"
         self._lost = asyncio.Event()
+        self._looked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -61,7 +62,13 @@ class RateLimiter:
     async def start(self) -> None:
         """Begin to look for Postgres; returns at once, and until it is found memory decides."""
         self._lost.set()
+        self._looked.clear()
         self._task = asyncio.create_task(self._keep_looking())
+
+    async def looked(self, timeout: float = 1.0) -> None:
+        """Wait until the first look for Postgres has ended, for `timeout` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), timeout)
 
     async def stop(self) -> None:
         """End, and close the connection."""
@@ -129,6 +136,7 @@ class RateLimiter:
                 await self._ledger.one(reads.ping())
                 await self._ledger.call(calls.rate_limit_hits([]))
             except DatabaseError:
+                self._looked.set()
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -139,6 +147,7 @@ class RateLimiter:
             pause = SHORTEST_PAUSE
             self._lost.clear()
             self._switch("postgres", "it answers")
+            self._looked.set()
 
     def _switch(self, mode: Source, why: str) -> None:
         if mode != self._mode:

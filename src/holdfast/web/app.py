@@ -1,7 +1,8 @@
 """The API as an ASGI application."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from fastapi import FastAPI
@@ -10,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from holdfast.core.ratelimit import Limit
 from holdfast.services.limiter import RateLimiter
+from holdfast.web.identity import Network, client
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
 from holdfast.web.rate_limit import RateLimitMiddleware
@@ -23,7 +25,11 @@ class _Service(Protocol):
 
 
 def create_app(
-    probe: LedgerProbe, metrics: LedgerMetrics, limiter: RateLimiter | None = None, limit: Limit | None = None
+    probe: LedgerProbe,
+    metrics: LedgerMetrics,
+    limiter: RateLimiter | None = None,
+    limit: Limit | None = None,
+    trusted_proxies: Sequence[Network] = (),
 ) -> FastAPI:
     """The application; what it is given is its own from now on. It answers whether or not the ledger does."""
     services: list[_Service] = [probe, metrics]
@@ -43,7 +49,8 @@ def create_app(
     app = FastAPI(title="Holdfast", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     if limiter is not None and limit is not None:
-        app.add_middleware(RateLimitMiddleware, limiter=limiter, limit=limit)
+        identify = functools.partial(client, trusted=trusted_proxies)
+        app.add_middleware(RateLimitMiddleware, limiter=limiter, limit=limit, identify=identify)
 
     @app.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:
