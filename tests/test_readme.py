@@ -4,9 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from holdfast import Holdfast
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    tasks, send = blocks("python")
+    tasks, send, _ = blocks("python")
     (tmp_path / "tasks.py").write_text(tasks)
     (tmp_path / "send.py").write_text(send)
     return tmp_path
@@ -51,6 +55,14 @@ def test_the_example_of_the_readme_prints_what_the_readme_says(example: Path, da
     assert sent.returncode == 0, sent.stderr + complaints
     assert f"```\n{sent.stdout}```" in README
     assert up.returncode == 0, complaints
+
+
+async def test_the_example_of_a_limit_runs(database: str) -> None:
+    found: dict[str, Any] = {}
+    body = textwrap.indent(blocks("python")[2], "    ")
+    exec(f"async def example(hf):\n{body}    return decision", found)
+    async with Holdfast(database) as hf:
+        assert (await found["example"](hf)).allowed
 
 
 def test_the_table_of_settings_is_the_settings_own() -> None:
