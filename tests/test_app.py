@@ -22,7 +22,9 @@ from holdfast import (
     RetryPolicy,
     SchemaMismatch,
 )
-from holdfast.app import Job, JobKind, new_id
+from holdfast.app import Job, JobKind, Options, new_id
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.waiter import Waiter
 from tests import support
 from tests.services.helpers import Relay, app_on, relay_to, until
 from tests.support import Session
@@ -473,3 +475,42 @@ def test_ids_made_one_after_the_other_keep_their_order() -> None:
     assert len(set(made)) == len(made)
     backwards = sum(later < earlier for earlier, later in pairwise(made))
     assert backwards <= 2, "but for a clock that was set back"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"priority": "high"}, "priority is 'high'; it must be a whole number"),
+        ({"priority": 1.5}, "priority is 1.5; it must be a whole number"),
+        ({"priority": True}, "priority is True; it must be a whole number"),
+        ({"delay": "60"}, "delay is '60'; it must be a number of seconds"),
+        ({"unique_key": 42}, "unique_key is 42; it must be text"),
+        ({"run_at": "tomorrow"}, "run_at is 'tomorrow'; it must be a datetime"),
+        ({"id": "1"}, "id is '1'; it must be a UUID"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_with_its_value_and_what_it_must_be(
+    options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(InvalidArguments, match=f"^{complaint}$"):
+        Options(**options)
+
+
+async def test_waiting_for_a_job_that_is_not_there_says_so(database: str) -> None:
+    ledger = AsyncLedger(database)
+    waiter = Waiter(ledger, missing_for=0.1)
+    with pytest.raises(JobNotFound, match=f"no job has the id {UUID(int=7)}"):
+        await waiter.wait(UUID(int=7))
+    waiter.close()
+    await ledger.close()
+
+
+async def test_nobody_asks_for_a_job_that_the_last_waiter_gave_up(database: str) -> None:
+    ledger = AsyncLedger(database)
+    waiter = Waiter(ledger)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiter.wait(UUID(int=7)), 0.01)
+    assert waiter._waiting == {}
+    await until(lambda: waiter._task is None)
+    await ledger.close()

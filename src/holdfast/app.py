@@ -67,6 +67,7 @@ class Options:
     id: UUID | None = None
 
     def __post_init__(self) -> None:
+        _refuse_other_types(self)
         if self.run_at is not None and self.run_at.tzinfo is None:
             raise InvalidArguments(f"run_at is {self.run_at!r}, which names no time zone; add one (datetime.UTC)")
         if self.run_at is not None and self.delay is not None:
@@ -83,6 +84,25 @@ class Options:
                 )
 
 
+_WANTED: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "queue": ((str,), "text"),
+    "priority": ((int,), "a whole number"),
+    "run_at": ((datetime,), "a datetime"),
+    "delay": ((int, float), "a number of seconds"),
+    "unique_key": ((str,), "text"),
+    "group_key": ((str,), "text"),
+    "limit_key": ((str,), "text"),
+    "id": ((UUID,), "a UUID"),
+}
+
+
+def _refuse_other_types(options: Options) -> None:
+    for name, (types, what) in _WANTED.items():
+        value = getattr(options, name)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            raise InvalidArguments(f"{name} is {value!r:.60}; it must be {what}")
+
+
 class Job(Generic[R]):
     """A handle on a job in the ledger. `created` is False when an equal `unique_key` was queued or running already."""
 
@@ -95,8 +115,8 @@ class Job(Generic[R]):
     async def result(self, timeout: float | None = None) -> R:
         """Wait until the job has ended and return what its handler returned, as JSON gives it back.
 
-        Raises `JobFailed` (it is dead), `JobCancelled`, or `ResultTimeout` after `timeout` seconds; the job itself
-        goes on then.
+        Raises `JobFailed` (it is dead), `JobCancelled`, `JobNotFound` (missing from the ledger for 5 seconds), or
+        `ResultTimeout` after `timeout` seconds; the job itself goes on then.
         """
         outcome = await self._holdfast._wait(self.id, timeout)
         if outcome.status == "succeeded":

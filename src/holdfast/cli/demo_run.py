@@ -313,7 +313,8 @@ class Demo:
         ids = list(self._expected)
         for start in range(0, len(ids), 1000):
             for outcome in await self._ask(reads.job_outcomes(ids[start : start + 1000])):
-                found[outcome.id] = outcome
+                if outcome.status != "missing":
+                    found[outcome.id] = outcome
         check_jobs(self._report, self._expected, found)
         check_rescues(self._report, await self._ask(reads.queue_rescues(self._queue)))
         wanted = self._kills + self._freezes + self._restart

@@ -20,7 +20,7 @@ def statement(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """How a job ended: `status` is succeeded, dead or cancelled."""
+    """How a job ended: `status` is succeeded, dead, cancelled, or missing where the ledger has no such job."""
 
     id: UUID
     status: str
@@ -198,7 +198,7 @@ def list_monitors() -> Call[Monitor]:
 
 
 def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:
-    """Those of the given jobs that have ended."""
+    """Those of the given jobs that have ended, or are missing."""
     return Call("job_outcomes", statement("job_outcomes"), {"ids": list(ids)}, JobOutcome)
 
 

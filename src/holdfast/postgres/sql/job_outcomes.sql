@@ -1,4 +1,5 @@
--- Those of the given jobs that have ended.
-SELECT j.id, j.status, j.result, j.error
-FROM holdfast.jobs j
-WHERE j.id = ANY (%(ids)s::uuid[]) AND j.status IN ('succeeded', 'dead', 'cancelled')
+-- Those of the given jobs that have ended, and those that are not in the ledger (missing).
+SELECT g.id, coalesce(j.status, 'missing'), j.result, j.error
+FROM unnest(%(ids)s::uuid[]) AS g (id)
+LEFT JOIN holdfast.jobs j ON j.id = g.id
+WHERE j.id IS NULL OR j.status IN ('succeeded', 'dead', 'cancelled')
