@@ -116,10 +116,11 @@ async def test_a_worker_whose_row_is_locked_is_followed_at_once_and_declared_gon
     assert support.worker(conn, worker_id)["gone_reason"] == "crashed"
 
 
-async def test_a_handler_that_ends_its_process_with_code_0_is_a_crash_all_the_same(
-    database: str, conn: Session
+@pytest.mark.parametrize("code", [EXIT_STOPPED, EXIT_LEFTOVERS, EXIT_GONE, FENCED_EXIT_CODE])
+async def test_a_handler_that_ends_its_process_with_a_code_of_ours_is_a_crash_all_the_same(
+    database: str, conn: Session, code: int
 ) -> None:
-    poison = put(conn, "exits", code=0)
+    poison = put(conn, "exits", code=code)
     async with supervising(database):
         await until(lambda: support.job(conn, poison)["shared_crashes"] == 1)
     assert workers(conn)[0]["gone_reason"] == "crashed"
@@ -289,9 +290,14 @@ async def test_a_second_stop_kills(database: str, conn: Session, marker: Path) -
     ],
 )
 def test_the_way_a_process_ended_decides_what_its_end_costs(code: int, killed_for: str | None, reason: str) -> None:
-    assert _gone_reason(code, killed_for, was_silent=False) == reason
+    assert _gone_reason(code, code, killed_for, was_silent=False) == reason
+
+
+@pytest.mark.parametrize("code", [EXIT_STOPPED, EXIT_LEFTOVERS, EXIT_GONE, FENCED_EXIT_CODE])
+def test_an_exit_code_that_the_process_did_not_announce_is_a_handlers(code: int) -> None:
+    assert _gone_reason(code, None, None, was_silent=False) == "crashed"
 
 
 def test_a_process_that_the_deadline_in_c_ended_was_fenced_and_did_not_crash() -> None:
-    assert _gone_reason(1, None, was_silent=True) == "fenced"
-    assert _gone_reason(-signal.SIGSEGV, None, was_silent=True) == "crashed"
+    assert _gone_reason(1, None, None, was_silent=True) == "fenced"
+    assert _gone_reason(-signal.SIGSEGV, None, None, was_silent=True) == "crashed"

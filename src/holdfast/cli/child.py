@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from holdfast.cli.loading import load_app
 from holdfast.config import Settings
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
+from holdfast.services.supervisor import LAST_WORD
 from holdfast.services.worker import Worker
 
 VARIABLE = "HOLDFAST_CHILD"
@@ -44,17 +46,41 @@ def command(plan: ChildPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     return ("-m", "holdfast.cli.child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
 
 
-def main() -> int:
+def main() -> None:
     plan = ChildPlan(**json.loads(os.environ.pop(VARIABLE)))
+    link = socket.socket(fileno=plan.link)
+    code = 1
+    try:
+        code = _work(plan, link)
+    except BaseException:
+        # Whatever it is, this process must end now: its handlers' threads would keep it, and nobody would beat for it.
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # Handlers in threads that ignore their cancellation must not keep this process alive.
+    _leave(link, code)
+
+
+def _leave(link: socket.socket, code: int) -> None:
+    """End, and tell the supervisor that the code is ours: a handler can end this process with any code as well."""
+    with contextlib.suppress(OSError):
+        link.send(bytes((LAST_WORD, code)))
+    os._exit(code)
+
+
+def _work(plan: ChildPlan, link: socket.socket) -> int:
     settings = Settings.model_validate_json(plan.settings)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
     sys.path.insert(0, os.getcwd())
-    return asyncio.run(_run(plan, settings, load_app(plan.app)))
+    return asyncio.run(_run(plan, settings, load_app(plan.app), link))
 
 
-async def _run(plan: ChildPlan, settings: Settings, app: Holdfast) -> int:
+async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.socket) -> int:
+    leave: Callable[[int], None] = functools.partial(_leave, link)
     changes = {"slots": 1, "sweep": False, "quarantine": True, "idle_exit": 10.0} if plan.quarantine else {}
     worker = Worker(
         plan.dsn,
@@ -64,11 +90,11 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast) -> int:
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
         sinks=Sinks([LogSink()]),
+        exit_process=leave,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain)
-    link = socket.socket(fileno=plan.link)
     link.setblocking(False)
     loop.add_reader(link, _supervisor_said, link, worker)
     threading.Thread(target=_ping, args=(link,), name="holdfast-ping", daemon=True).start()
@@ -90,15 +116,4 @@ def _ping(link: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    code = 1
-    try:
-        code = main()
-    except BaseException:
-        # Whatever it is, this process must end now: its handlers' threads would keep it, and nobody would beat for it.
-        with contextlib.suppress(Exception):
-            traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    # Handlers in threads that ignore their cancellation must not keep this process alive.
-    os._exit(code)
+    main()

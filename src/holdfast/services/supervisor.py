@@ -37,6 +37,8 @@ QUARANTINE_EVERY = 1.0
 #: How long a new process waits for the old one to be declared gone: somebody may hold its row locked.
 PATIENCE = 2.0
 MOST_BACK_OFF = 30.0
+#: A child's last byte but one; the last is its exit code. Without them a handler has ended the process.
+LAST_WORD = 0xFF
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Child:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed_for: str | None = None
     silent_for: float = 0.0
+    said: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class Supervisor:
         ended_at = time.monotonic()
         lived = ended_at - child.started_at
         child.silent_for = ended_at - child.heard_at
+        self._hear(child)
         code = self._bury(child)
         self._sinks.emit(ChildDied(spec.name, child.process.pid, code, child.killed_for))
         if spec.is_worker:
@@ -208,6 +212,9 @@ class Supervisor:
             heard = b""
         if heard:
             child.heard_at = time.monotonic()
+            place = heard.find(LAST_WORD)
+            if 0 <= place < len(heard) - 1:
+                child.said = heard[place + 1]
         else:
             asyncio.get_running_loop().remove_reader(child.link)
 
@@ -254,7 +261,9 @@ class Supervisor:
 
     async def _declare_gone(self, child: _Child, code: int) -> None:
         """Mark the worker gone and take its jobs back, however long Postgres is away; a stop gives up after GRACE."""
-        reason = _gone_reason(code, child.killed_for, was_silent=child.silent_for > self._settings.silence / 2)
+        reason = _gone_reason(
+            code, child.said, child.killed_for, was_silent=child.silent_for > self._settings.silence / 2
+        )
         if code == EXIT_STOPPED and child.killed_for is None and not self._stopping.is_set():
             # Nobody asked it to stop. Where it had a reason of its own, it is on record as stopped already.
             reason = "crashed"
@@ -279,15 +288,17 @@ class Supervisor:
             pause = min(pause * 2, 2.0)
 
 
-def _gone_reason(code: int, killed_for: str | None, *, was_silent: bool) -> str:
+def _gone_reason(code: int, said: int | None, killed_for: str | None, *, was_silent: bool) -> str:
     if killed_for is not None:
         return "stopped" if killed_for in ("drain timeout", "second stop", "supervisor ends") else "fenced"
+    # The deadline in C ends a process with code 1: a handler held the interpreter's lock, so nothing was heard.
+    if code == 1 and was_silent:
+        return "fenced"
+    if said != code:
+        return "crashed"
     if code in (EXIT_STOPPED, EXIT_LEFTOVERS):
         return "stopped"
-    # The deadline in C ends a process with code 1: a handler held the interpreter's lock, so nothing was heard.
-    if code in (FENCED_EXIT_CODE, EXIT_GONE) or (code == 1 and was_silent):
-        return "fenced"
-    return "crashed"
+    return "fenced" if code in (FENCED_EXIT_CODE, EXIT_GONE) else "crashed"
 
 
 def _wait_without_reaping(

@@ -103,7 +103,9 @@ class Worker:
         app: str | None = None,
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
+        exit_process: Callable[[int], None] = os._exit,
     ) -> None:
+        self._exit_process = exit_process
         self._dsn = dsn
         self._kinds = kinds
         self._settings = settings
@@ -146,6 +148,7 @@ class Worker:
             changed=self._from_thread(self._trust_changed),
             loop_turns=lambda: self._loop_turns,
             stuck_after=settings.condemn_after + LOOP_GRACE,
+            exit_process=self._exit_process,
         )
         beat = Beat(
             SyncLedger(self._dsn, name=f"holdfast beat {self._id}", deadline=settings.timings.beat_interval),
