@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI
 
 from holdfast.core.ratelimit import Limit
 from holdfast.services.limiter import RateLimiter
@@ -12,6 +13,7 @@ from holdfast.web.app import create_app
 from holdfast.web.identity import client
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
+from holdfast.web.rate_limit import rate_limited
 from tests.services.helpers import until
 
 
@@ -47,6 +49,30 @@ async def test_the_101st_request_of_a_minute_is_refused_with_all_that_a_caller_n
 async def test_probes_are_never_refused_and_cost_nothing(api: httpx.AsyncClient) -> None:
     assert {(await api.get("/livez")).status_code for _ in range(150)} == {200}
     assert (await api.get("/nothing-here")).headers["ratelimit"] == '"default";r=99;t=60'
+
+
+async def test_a_route_may_have_a_limit_of_its_own(database: str) -> None:
+    limiter = RateLimiter(database, deadline=30.0)
+    await limiter.start()
+    await until(lambda: limiter.mode == "postgres")
+    app = FastAPI()
+
+    @app.get("/login/{user}", dependencies=[Depends(rate_limited(limiter, Limit.parse("2/hour")))])
+    async def login(user: str) -> str:
+        return user
+
+    @app.get("/other", dependencies=[Depends(rate_limited(limiter, Limit.parse("2/hour")))])
+    async def other() -> str:
+        return "other"
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as caller:
+        answers = [await caller.get(f"/login/{user}") for user in ("ann", "bob", "cat")]
+        elsewhere = await caller.get("/other")
+    await limiter.stop()
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[1].headers["ratelimit"] == '"default";r=0;t=3600'
+    assert 0 < int(answers[2].headers["retry-after"]) <= 3600
+    assert elsewhere.status_code == 200
 
 
 def scope(peer: str | None, *forwarded: str) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
+from fastapi import HTTPException, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.core.ratelimit import Decision, Limit
@@ -42,7 +43,7 @@ class RateLimitMiddleware:
         if scope["type"] != "http" or scope["path"] in self._exempt:
             await self._app(scope, receive, send)
             return
-        decision = await self._limiter.hit(self._identify(scope), self._limit)
+        decision = await self._limiter.hit(f"http:{self._identify(scope)}", self._limit)
         fields = _fields(decision)
 
         async def send_with_fields(message: Message) -> None:
@@ -56,6 +57,33 @@ class RateLimitMiddleware:
             await _refuse(decision, send_with_fields)
 
 
+def rate_limited(
+    limiter: RateLimiter, limit: Limit, *, identify: Callable[[Scope], str] = client
+) -> Callable[[Request, Response], Awaitable[None]]:
+    """A FastAPI dependency that admits `limit` requests of each identity to the routes that have it, each path apart.
+
+        @app.post("/login", dependencies=[Depends(rate_limited(limiter, Limit.parse("5/minute")))])
+
+    Raises `HTTPException` with status 429 and `Retry-After`.
+    """
+
+    async def admit(request: Request, response: Response) -> None:
+        route = request.scope.get("route")
+        path = getattr(route, "path", request.url.path)
+        decision = await limiter.hit(f"route:{path}:{identify(request.scope)}", limit)
+        fields = {name.decode(): value.decode() for name, value in _fields(decision)}
+        if not decision.allowed:
+            seconds = max(math.ceil(decision.retry_after), 1)
+            raise HTTPException(429, _detail(limit, seconds), {**fields, "Retry-After": str(seconds)})
+        response.headers.update(fields)
+
+    return admit
+
+
+def _detail(limit: Limit, seconds: int) -> str:
+    return f"{limit.most} requests in {limit.window:g} s are admitted; try again in {seconds} s."
+
+
 def _fields(decision: Decision) -> list[tuple[bytes, bytes]]:
     limit = decision.limit
     wait = math.ceil(decision.retry_after if not decision.allowed else decision.reset_after)
@@ -67,12 +95,11 @@ def _fields(decision: Decision) -> list[tuple[bytes, bytes]]:
 
 async def _refuse(decision: Decision, send: Send) -> None:
     seconds = max(math.ceil(decision.retry_after), 1)
-    limit = decision.limit
     problem = {
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
         "title": "Too many requests",
         "status": 429,
-        "detail": f"{limit.most} requests in {limit.window:g} s are admitted; try again in {seconds} s.",
+        "detail": _detail(decision.limit, seconds),
         "violated-policies": ["default"],
         "retry_after": seconds,
     }
