@@ -251,3 +251,14 @@ def test_a_drain_that_the_platform_would_cut_short_is_refused(folder: Path) -> N
         load(folder, {"HOLDFAST_TERMINATION_GRACE": "30"})
     assert load(folder, {"HOLDFAST_TERMINATION_GRACE": "38"}).termination_grace == 38
     assert load(folder, {"HOLDFAST_TERMINATION_GRACE": "30", "HOLDFAST_DRAIN_TIMEOUT": "20"}).drain_timeout == 20
+
+
+@pytest.mark.parametrize("name", ["holdfast.toml", ".env"])
+def test_a_file_that_is_no_text_or_no_file_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"slots = 1 # \xff")
+    with pytest.raises(ConfigurationError, match=f"{name} is not (TOML|UTF-8)"):
+        load(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"{name} cannot be read: Is a directory"):
+        load(folder)

@@ -4,6 +4,7 @@ Every setting is `HOLDFAST_<NAME>`. The names that such backends have already ar
 """
 
 import difflib
+import io
 import ipaddress
 import os
 import tomllib
@@ -181,12 +182,21 @@ def _from_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read_env_file(path: Path) -> dict[str, str | None]:
-    return dict(dotenv_values(path, interpolate=False)) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        return dict(dotenv_values(stream=io.StringIO(path.read_text(encoding="utf-8")), interpolate=False))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _refuse_unknown(found: Mapping[str, Any], source: str) -> None:
