@@ -34,7 +34,8 @@ async def test_instances_side_by_side_admit_the_limit_exactly_in_few_round_trips
     assert sum(decision.allowed for decision in decisions) == 30
     assert {decision.source for decision in decisions} == {"postgres"}
     refused = [decision for decision in decisions if not decision.allowed]
-    assert all(0 < decision.retry_after <= 3600 and decision.remaining == 0 for decision in refused)
+    # A stamp of somebody who was let in just before may be a moment later than the clock that a waiting call has read.
+    assert all(0 < decision.retry_after < 3601 and decision.remaining == 0 for decision in refused)
     assert sorted(decision.remaining for decision in decisions if decision.allowed)[0] == 0
     assert row(conn, "SELECT cardinality(stamps) AS n, key FROM holdfast.rate_limit_requests")["n"] == 30
 
