@@ -50,6 +50,14 @@ FROM_FUNCTIONS = {
         "rescue_stale_jobs",
         "stale_jobs_view",
     ),
+    "006_api": (
+        "api_keys",
+        "idempotency_keys",
+        "services",
+        "enqueue_once",
+        "prune_bookkeeping",
+        "health_report",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"

@@ -4,8 +4,10 @@ Every setting is `HOLDFAST_<NAME>`. The names that such backends have already ar
 """
 
 import difflib
+import hashlib
 import io
 import ipaddress
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -26,6 +28,9 @@ TOML_FILE = "holdfast.toml"
 ENV_FILE = ".env"
 #: Ten years, in seconds.
 LONGEST = 10 * 366 * 86400.0
+
+#: Settings whose values are never shown.
+SECRETS = frozenset({"database_url", "api_key"})
 
 #: Names of our own that are no settings: they steer single commands or are passed between our processes.
 NOT_SETTINGS = frozenset({"HOLDFAST_CHILD", "HOLDFAST_CONFIG"})
@@ -68,6 +73,9 @@ class Settings(BaseModel):
     keep_dead: float = Field(90 * 86400.0, ge=0, description="How long dead jobs are kept; 90 days.")
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
+    api_timeout: float = Field(
+        5.0, gt=0, le=60, description="How long a request to the API may wait for the ledger; then it gets 503."
+    )
     rate_limit: str = Field(
         "100/minute", description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds."
     )
@@ -76,6 +84,13 @@ class Settings(BaseModel):
         description="Networks of your proxies (10.0.0.0/8, comma-separated): behind them a caller is who"
         " X-Forwarded-For says.",
     )
+    run_dir: Path | None = Field(
+        None, description="Where a service answers `holdfast probe`; by default below XDG_RUNTIME_DIR or /tmp."
+    )
+    url: str | None = Field(
+        None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
+    )
+    api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast verify`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
     @field_validator("queues", "trusted_proxies", mode="before")
@@ -157,12 +172,26 @@ def load_settings(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        shown = "(hidden)" if name == "database_url" else repr(first.get("input"))
+        shown = "(hidden)" if name in SECRETS else repr(first.get("input"))
         raise ConfigurationError(
             f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg']}, got {shown}"
         ) from None
     settings.worker_settings()
     return settings
+
+
+def settings_fingerprint(folder: Path | None = None) -> str:
+    """Stands for what `.env` and `holdfast.toml` in a folder set now: a service that was started with another one is
+    old.
+
+    Nobody can read a value out of it.
+    """
+    folder = Path.cwd() if folder is None else folder
+    values = {
+        ENV_FILE: _from_environment(_read_env_file(folder / ENV_FILE), ENV_FILE),
+        TOML_FILE: _from_toml(folder / TOML_FILE),
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _from_environment(environment: Mapping[str, str | None], source: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ HoldfastError
 ├── MigrationError            a migration file was edited, or failed
 ├── JobError
 │   ├── InvalidArguments      arguments that do not fit the handler, or are not JSON
+│   ├── IdempotencyKeyReused  the key of a request stands for another request
 │   ├── InvalidResult         a handler returned what cannot be stored
 │   ├── JobNotFound           no job of that id
 │   ├── JobFailed             waiting for the result of a job that ended `dead`
@@ -73,6 +74,10 @@ class JobError(HoldfastError):
 
 class InvalidArguments(JobError):
     """Arguments that do not fit the handler, or are not JSON."""
+
+
+class IdempotencyKeyReused(JobError):
+    """The idempotency key of a request stands for another request already; nothing was written."""
 
 
 class InvalidResult(JobError):

@@ -16,7 +16,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from holdfast.cli.api_child import bind
-from holdfast.cli.up import require_loopback
+from holdfast.cli.up import is_loopback
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up
@@ -159,22 +159,30 @@ def test_a_port_in_use_is_said_before_anything_is_started(folder: Path) -> None:
     )
 
 
-def test_it_refuses_to_listen_beyond_this_machine(folder: Path) -> None:
-    answer = holdfast("up", "tasks:hf", cwd=folder, HOLDFAST_HOST="0.0.0.0")
+def test_it_refuses_to_listen_beyond_this_machine_until_there_is_a_key(database: str, folder: Path) -> None:
+    where = {"DATABASE_URL": database, "HOLDFAST_HOST": "0.0.0.0", "HOLDFAST_PORT": "0"}
+    answer = holdfast("up", "tasks:hf", cwd=folder, **where)
     assert answer.code == 2
-    assert answer.err.startswith("error: host is '0.0.0.0', which others may reach")
+    assert answer.err.startswith("error: host is '0.0.0.0', which others may reach, and there is no API key yet")
+    assert "holdfast keys create NAME" in answer.err
     assert "127.0.0.1" in answer.err
+    token = holdfast("keys", "create", "operator", cwd=folder, DATABASE_URL=database).out.strip()
+    with running("up", "tasks:hf", cwd=folder, **where) as up:
+        url = address(up).replace("0.0.0.0", "127.0.0.1")
+        eventually(ready(url, 200), up.explain)
+        assert httpx.get(f"{url}/api/jobs").status_code == 401
+        jobs = httpx.get(f"{url}/api/jobs", headers={"Authorization": f"Bearer {token}"})
+        assert (jobs.status_code, jobs.json()) == (200, {"jobs": [], "next": None})
 
 
 @pytest.mark.parametrize("host", ["::", "", "10.0.0.1", "example.org", "127.0.0.1.example.org", "::ffff:10.0.0.1"])
-def test_a_host_that_others_reach_is_refused(host: str) -> None:
-    with pytest.raises(ConfigurationError, match="--host or HOLDFAST_HOST"):
-        require_loopback(host)
+def test_a_host_that_others_reach_needs_keys(host: str) -> None:
+    assert not is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "localhost", "::1"])
-def test_a_host_of_this_machine_is_taken(host: str) -> None:
-    require_loopback(host)
+def test_a_host_of_this_machine_needs_none(host: str) -> None:
+    assert is_loopback(host)
 
 
 def test_an_address_that_is_not_here_is_refused() -> None:

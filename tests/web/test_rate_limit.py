@@ -1,7 +1,6 @@
 """The rate limit as a caller of the API meets it."""
 
 import ipaddress
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -9,31 +8,14 @@ from fastapi import Depends, FastAPI
 
 from holdfast.core.ratelimit import Limit
 from holdfast.services.limiter import RateLimiter
-from holdfast.web.app import create_app
 from holdfast.web.identity import client
-from holdfast.web.metrics import LedgerMetrics
-from holdfast.web.probes import LedgerProbe
 from holdfast.web.rate_limit import rate_limited
 from tests.services.helpers import until
+from tests.web.support import Api, make_token
 
 
-@pytest.fixture
-async def api(database: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The application with its limit, over a real Postgres."""
-    limiter = RateLimiter(database, deadline=30.0)
-    await limiter.start()
-    await until(lambda: limiter.mode == "postgres")
-    app = create_app(
-        LedgerProbe(database, schema_version=1), LedgerMetrics(database), limiter, Limit.parse("100/minute")
-    )
-    transport = httpx.ASGITransport(app, client=("192.0.2.1", 1234))
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as made:
-        yield made
-    await limiter.stop()
-
-
-async def test_the_101st_request_of_a_minute_is_refused_with_all_that_a_caller_needs(api: httpx.AsyncClient) -> None:
-    answers = [await api.get("/nothing-here") for _ in range(101)]
+async def test_the_101st_request_of_a_minute_is_refused_with_all_that_a_caller_needs(api: Api) -> None:
+    answers = [await api.client.get("/nothing-here") for _ in range(101)]
     assert [answer.status_code for answer in answers] == [404] * 100 + [429]
     assert answers[0].headers["ratelimit-policy"] == '"default";q=100;w=60'
     assert answers[0].headers["ratelimit"] == '"default";r=99;t=60'
@@ -46,9 +28,20 @@ async def test_the_101st_request_of_a_minute_is_refused_with_all_that_a_caller_n
     assert problem["detail"].startswith("100 requests in 60 s are admitted; try again in ")
 
 
-async def test_probes_are_never_refused_and_cost_nothing(api: httpx.AsyncClient) -> None:
-    assert {(await api.get("/livez")).status_code for _ in range(150)} == {200}
-    assert (await api.get("/nothing-here")).headers["ratelimit"] == '"default";r=99;t=60'
+async def test_probes_are_never_refused_and_cost_nothing(api: Api) -> None:
+    assert {(await api.client.get("/livez")).status_code for _ in range(150)} == {200}
+    assert (await api.client.get("/nothing-here")).headers["ratelimit"] == '"default";r=99;t=60'
+
+
+async def test_each_key_has_a_limit_of_its_own_and_an_invented_one_has_its_address_s(api: Api) -> None:
+    first, second = [await make_token(api.services) for _ in range(2)]
+
+    async def left(token: str) -> str:
+        answer = await api.client.get("/api/keys/self", headers={"Authorization": f"Bearer {token}"})
+        return str(answer.headers["ratelimit"].partition(";")[2].partition(";")[0])
+
+    assert [await left(first), await left(first), await left(second)] == ["r=99", "r=98", "r=99"]
+    assert [await left(f"invented {number}") for number in range(2)] == ["r=99", "r=98"]
 
 
 async def test_a_route_may_have_a_limit_of_its_own(database: str) -> None:

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 import uvicorn
 
 from holdfast.cli.child import VARIABLE
+from holdfast.cli.loading import load_app
+from holdfast.config import Settings
 from holdfast.core.ratelimit import Limit
-from holdfast.errors import ConfigurationError
+from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
-from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
-from holdfast.web.metrics import LedgerMetrics
-from holdfast.web.probes import LedgerProbe
+from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
 LAST_REQUESTS = 3
@@ -29,15 +29,13 @@ LAST_REQUESTS = 3
 
 @dataclass(frozen=True)
 class ApiPlan:
-    """What the API's process is told by its supervisor."""
+    """What the API's process is told by its supervisor. The settings travel in the environment, never in arguments."""
 
     link: int
     dsn: str
-    host: str
-    port: int
-    log_level: str
-    rate_limit: str
-    trusted_proxies: Sequence[str]
+    app: str | None
+    settings: str
+    is_private: bool
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -80,15 +78,20 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(plan: ApiPlan) -> None:
+    settings = Settings.model_validate_json(plan.settings)
+    api = ApiSettings(
+        plan.dsn,
+        schema_version=load()[-1].version,
+        is_private=plan.is_private,
+        timeout=settings.api_timeout,
+        stale_after=settings.stale_after,
+        rate_limit=Limit.parse(settings.rate_limit),
+        trusted_proxies=[ipaddress.ip_network(each) for each in settings.trusted_proxies],
+        kinds=load_app(plan.app).kinds if plan.app else {},
+    )
     server = _Server(
         uvicorn.Config(
-            create_app(
-                LedgerProbe(plan.dsn, schema_version=load()[-1].version),
-                LedgerMetrics(plan.dsn),
-                RateLimiter(plan.dsn),
-                Limit.parse(plan.rate_limit),
-                [ipaddress.ip_network(each) for each in plan.trusted_proxies],
-            ),
+            create_app(ApiServices(api)),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -102,7 +105,7 @@ async def _serve(plan: ApiPlan) -> None:
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
-    await server.serve(sockets=[bind(plan.host, plan.port)])
+    await server.serve(sockets=[bind(settings.host, settings.port)])
 
 
 def _supervisor_died(link: socket.socket, server: _Server) -> None:
@@ -113,12 +116,11 @@ def _supervisor_died(link: socket.socket, server: _Server) -> None:
 
 def main() -> int:
     plan = ApiPlan(**json.loads(os.environ.pop(VARIABLE)))
-    logging.basicConfig(
-        level=plan.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
+    log_level = Settings.model_validate_json(plan.settings).log_level
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
     try:
         asyncio.run(_serve(plan))
-    except ConfigurationError as error:
+    except (AppLoadError, ConfigurationError) as error:
         logging.getLogger("holdfast").error("%s", error)
         return 1
     return 0

@@ -21,7 +21,7 @@ from holdfast.cli.loading import load_app
 from holdfast.config import Settings
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
-from holdfast.services.supervisor import LAST_WORD
+from holdfast.services.supervisor import LAST_WORD, PROGRESS
 from holdfast.services.worker import Worker
 
 VARIABLE = "HOLDFAST_CHILD"
@@ -90,6 +90,7 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
         sinks=Sinks([LogSink()]),
+        progressed=_Progress(link).made,
         exit_process=leave,
     )
     loop = asyncio.get_running_loop()
@@ -99,6 +100,21 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     loop.add_reader(link, _supervisor_said, link, worker)
     threading.Thread(target=_ping, args=(link,), name="holdfast-ping", daemon=True).start()
     return await worker.run()
+
+
+class _Progress:
+    """Tells the supervisor, at most each second, that the claim loop turns."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._told_at = float("-inf")
+
+    def made(self) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= PING_EVERY:
+            self._told_at = now
+            with contextlib.suppress(OSError):
+                self._link.send(PROGRESS)
 
 
 def _supervisor_said(link: socket.socket, worker: Worker) -> None:

@@ -49,7 +49,9 @@ def application() -> "typer.Typer":
 
     from holdfast.cli.demo import demo
     from holdfast.cli.jobs import jobs
+    from holdfast.cli.keys import keys
     from holdfast.cli.migrate import migrate
+    from holdfast.cli.probe import probe
     from holdfast.cli.up import up
     from holdfast.cli.worker import worker
     from holdfast.cli.workers import workers
@@ -81,6 +83,8 @@ def application() -> "typer.Typer":
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
     command.add_typer(workers, name="workers")
+    command.add_typer(keys, name="keys")
+    command.command(short_help="Whether the services on this machine live, for health checks.")(probe)
     command.command(short_help="Run real jobs, kill workers, and count what is lost.")(demo)
     return command
 

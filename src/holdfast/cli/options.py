@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.config import Settings, load_settings
+from holdfast.config import SECRETS, Settings, load_settings
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import SyncLedger
@@ -48,6 +48,11 @@ def open_database(settings: Settings) -> Database:
     """The ledger's database, at the schema level of this Holdfast. To be released."""
     url = settings.database_url
     return resolve_database(None if url is None else url.get_secret_value(), data_dir=settings.data_dir)
+
+
+def told(settings: Settings) -> str:
+    """The settings as one process tells them to another, without the secrets: those it needs travel by themselves."""
+    return settings.model_copy(update=dict.fromkeys(SECRETS)).model_dump_json()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -12,10 +13,12 @@ import typer
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
 from holdfast.cli.loading import load_app
-from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
+from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting, told
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database
+from holdfast.postgres.keys import list_api_keys
+from holdfast.postgres.ledger import SyncLedger
 from holdfast.services.supervisor import ChildSpec
 
 DEMO = "holdfast.cli.demo_kinds:hf"
@@ -47,7 +50,6 @@ def up(
         processes=processes, drain_timeout=drain_timeout, host=host, port=port, log_level=log_level,
     )  # fmt: skip
     workers.require_unix()
-    require_loopback(settings.host)
     reference = settings.app or DEMO
     loaded = load_app(reference)
     if settings.app is not None and database_url is None and data_dir is None:
@@ -56,26 +58,48 @@ def up(
     workers.start_logging(settings)
     database = open_database(settings)
     try:
-        workers.announce(_lines(settings, database, workers.describe_kinds(loaded.kinds)))
+        require_keys(settings.host, database.dsn)
+        workers.show_start(_lines(settings, database, workers.describe_kinds(loaded.kinds)))
         supervisor_id = new_id()
         specs = [api_spec(settings, database.dsn)]
         specs += workers.worker_specs(settings, reference, database.dsn, supervisor_id)
-        clean = asyncio.run(workers.supervise(specs, settings, loaded.kinds, database, supervisor_id))
+        clean = asyncio.run(
+            workers.supervise(
+                "up",
+                specs,
+                settings,
+                loaded.kinds,
+                database=database,
+                supervisor_id=supervisor_id,
+                address=address_of(settings),
+            )
+        )
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
 
 
-def require_loopback(host: str) -> None:
-    """Nothing listens beyond this machine before there is authentication."""
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
+        return False
+
+
+def require_keys(host: str, dsn: str) -> None:
+    """Nothing listens beyond this machine unless there is a key to ask for."""
+    if is_loopback(host):
+        return
+    ledger = SyncLedger(dsn, name="holdfast up")
+    try:
+        has_keys = bool(ledger.call(list_api_keys(limit=1)))
+    finally:
+        ledger.close()
+    if not has_keys:
         raise ConfigurationError(
-            f"host is {host!r}, which others may reach, and the API has no authentication yet; "
-            "set it to 127.0.0.1 (--host or HOLDFAST_HOST), and put a proxy that authenticates in front"
+            f"host is {host!r}, which others may reach, and there is no API key yet; make one first"
+            " (holdfast keys create NAME), or set the host to 127.0.0.1 (--host or HOLDFAST_HOST)"
         )
 
 
@@ -94,29 +118,26 @@ def api_spec(settings: Settings, dsn: str) -> ChildSpec:
     """The API's process."""
     from holdfast.cli.api_child import ApiPlan, command
 
+    plan = ApiPlan(0, dsn, settings.app, told(settings), is_private=is_loopback(settings.host))
+
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        return command(
-            ApiPlan(
-                link,
-                dsn,
-                settings.host,
-                settings.port,
-                settings.log_level,
-                settings.rate_limit,
-                settings.trusted_proxies,
-            )
-        )
+        return command(replace(plan, link=link))
 
     return ChildSpec("api", start, is_worker=False)
 
 
-def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str, str]]:
+def address_of(settings: Settings) -> str:
+    """Where the API answers, as people type it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str, str]]:
     kept = " (kept when this stops)" if database.is_local else ""
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
-        ("api", f"http://{host}:{settings.port}  /livez /readyz /metrics"),
+        ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
         ("app", known),
         ("workers", workers.describe_workers(settings)),
         ("stop", workers.describe_stop(settings)),

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -17,14 +19,17 @@ from rich.text import Text
 from holdfast.app import Holdfast, new_id
 from holdfast.cli.child import ChildPlan, command
 from holdfast.cli.loading import load_app
-from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
+from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting, told
 from holdfast.cli.output import pairs, show
-from holdfast.config import Settings
+from holdfast.config import Settings, settings_fingerprint
 from holdfast.errors import ConfigurationError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres.database import Database
+from holdfast.postgres.presence import Introduction
 from holdfast.services.local_server import LocalServerKeeper
+from holdfast.services.presence import Presence
+from holdfast.services.probe import answering, run_dir
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
@@ -79,7 +84,7 @@ def worker(
     start_logging(settings)
     database = open_database(settings)
     try:
-        announce(
+        show_start(
             [
                 ("database", database.describe()),
                 ("app", f"{reference} with {describe_kinds(loaded.kinds)}"),
@@ -89,7 +94,9 @@ def worker(
         )
         supervisor_id = new_id()
         specs = worker_specs(settings, reference, database.dsn, supervisor_id)
-        clean = asyncio.run(supervise(specs, settings, loaded.kinds, database, supervisor_id))
+        clean = asyncio.run(
+            supervise("worker", specs, settings, loaded.kinds, database=database, supervisor_id=supervisor_id)
+        )
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
@@ -123,11 +130,10 @@ def start_logging(settings: Settings) -> None:
 
 def worker_specs(settings: Settings, app: str, dsn: str, supervisor_id: UUID) -> list[ChildSpec]:
     """One process to keep alive for each of `processes`, and the one that exists only while there are suspects."""
-    told = settings.model_copy(update={"database_url": None}).model_dump_json()
 
     def spec(name: str, *, quarantine: bool) -> ChildSpec:
         def start(worker_id: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
-            plan = ChildPlan(str(worker_id), str(supervisor_id), link, app, dsn, told, quarantine=quarantine)
+            plan = ChildPlan(str(worker_id), str(supervisor_id), link, app, dsn, told(settings), quarantine=quarantine)
             return command(plan)
 
         return ChildSpec(name, start, on_demand=quarantine)
@@ -137,9 +143,19 @@ def worker_specs(settings: Settings, app: str, dsn: str, supervisor_id: UUID) ->
 
 
 async def supervise(
-    specs: Sequence[ChildSpec], settings: Settings, kinds: Mapping[str, object], database: Database, supervisor_id: UUID
+    name: str,
+    specs: Sequence[ChildSpec],
+    settings: Settings,
+    kinds: Mapping[str, object],
+    *,
+    database: Database,
+    supervisor_id: UUID,
+    address: str | None = None,
 ) -> bool:
-    """Keep the processes running until a signal, and the local server if there is one; whether they ended cleanly."""
+    """Keep the processes running until a signal, and the local server if there is one; whether they ended cleanly.
+
+    `name` is what this service is called where people see it: in the ledger, and by `holdfast probe`.
+    """
     sinks = Sinks([LogSink()])
     supervisor = Supervisor(
         database.dsn,
@@ -157,8 +173,13 @@ async def supervise(
         sinks=sinks,
     )
     stop = _Stop(supervisor, settings)
+    presence = Presence(database.dsn, introduce(name, supervisor_id, address))
     with stop.on_signals():
-        async with _kept(database, sinks):
+        async with (
+            _kept(database, sinks),
+            _beside(presence.run()),
+            _probe(settings, name, supervisor),
+        ):
             await supervisor.run()
     show("killed" if stop.asked > 1 else "stopped")
     return stop.asked < 2
@@ -169,12 +190,37 @@ async def _kept(database: Database, sinks: Sinks) -> AsyncIterator[None]:
     if database.server is None:
         yield
         return
-    keeping = asyncio.create_task(LocalServerKeeper(database.server, sinks).run())
+    async with _beside(LocalServerKeeper(database.server, sinks).run()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Runs while the block does, and is cancelled at its end."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _probe(settings: Settings, name: str, supervisor: Supervisor) -> contextlib.AbstractAsyncContextManager[None]:
+    """Without a folder for its socket a service runs all the same: only `holdfast probe` does not find it."""
+    try:
+        return answering(run_dir(settings.run_dir), name, supervisor.processes)
+    except ConfigurationError as error:
+        logging.getLogger("holdfast").warning("no answers to holdfast probe: %s", error)
+        return contextlib.nullcontext()
+
+
+def introduce(name: str, id: UUID, address: str | None) -> Introduction:
+    """What this service says of itself."""
+    folder = Path.cwd()
+    return Introduction(
+        id, name, socket.gethostname(), os.getpid(), version("holdfast"), str(folder),
+        settings_fingerprint(folder), address,
+    )  # fmt: skip
 
 
 class _Stop:
@@ -206,7 +252,7 @@ class _Stop:
         self._supervisor.stop()
 
 
-def announce(lines: Sequence[tuple[str, str]]) -> None:
+def show_start(lines: Sequence[tuple[str, str]]) -> None:
     """The first lines: what runs, and where."""
     show(Text(f"Holdfast {version('holdfast')}", "bold"), pairs([(name, Text(value)) for name, value in lines]))
 

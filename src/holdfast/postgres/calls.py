@@ -51,6 +51,16 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True)
+class EnqueuedOnce:
+    """The same, for a request that may come again: `replayed` when it had been answered before."""
+
+    ord: int
+    id: UUID
+    created: bool
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A job that this worker now runs, under a new lease."""
 
@@ -179,30 +189,46 @@ def _given(values: list[Any]) -> list[Any] | None:
     return values if any(value is not None for value in values) else None
 
 
-def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
+_JOB_ARRAYS = (
+    "%s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[],"
+    " priorities => %s::smallint[], run_ats => %s::timestamptz[], delays => %s::interval[],"
+    " unique_keys => %s::text[], group_keys => %s::text[], limit_keys => %s::text[], policies => %s::integer[],"
+    " traceparents => %s::text[], opts => %s::jsonb"
+)
+
+
+def _job_arrays(jobs: Sequence[NewJob]) -> tuple[Any, ...]:
     policies = {policy: position for position, policy in enumerate(dict.fromkeys(job.policy for job in jobs))}
+    return (
+        [job.id for job in jobs],
+        [job.queue for job in jobs],
+        [job.kind for job in jobs],
+        [job.args for job in jobs],
+        _given([job.priority for job in jobs]),
+        _given([job.run_at for job in jobs]),
+        _given(list(_seconds([job.delay for job in jobs]))),
+        _given([job.unique_key for job in jobs]),
+        _given([job.group_key for job in jobs]),
+        _given([job.limit_key for job in jobs]),
+        [policies[job.policy] for job in jobs] if len(policies) > 1 else None,
+        _given([job.traceparent for job in jobs]),
+        '{"policies":[' + ",".join(policies) + "]}",
+    )
+
+
+def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
     return Call(
-        "enqueue",
-        "SELECT ord, id, created FROM holdfast.enqueue_many(%s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[],"
-        " priorities => %s::smallint[], run_ats => %s::timestamptz[], delays => %s::interval[],"
-        " unique_keys => %s::text[], group_keys => %s::text[], limit_keys => %s::text[], policies => %s::integer[],"
-        " traceparents => %s::text[], opts => %s::jsonb)",
-        (
-            [job.id for job in jobs],
-            [job.queue for job in jobs],
-            [job.kind for job in jobs],
-            [job.args for job in jobs],
-            _given([job.priority for job in jobs]),
-            _given([job.run_at for job in jobs]),
-            _given(list(_seconds([job.delay for job in jobs]))),
-            _given([job.unique_key for job in jobs]),
-            _given([job.group_key for job in jobs]),
-            _given([job.limit_key for job in jobs]),
-            [policies[job.policy] for job in jobs] if len(policies) > 1 else None,
-            _given([job.traceparent for job in jobs]),
-            '{"policies":[' + ",".join(policies) + "]}",
-        ),
-        Enqueued,
+        "enqueue", f"SELECT ord, id, created FROM holdfast.enqueue_many({_JOB_ARRAYS})", _job_arrays(jobs), Enqueued
+    )
+
+
+def enqueue_once(scope: str, key: str, request_hash: str, jobs: Sequence[NewJob]) -> Call[EnqueuedOnce]:
+    """Writes the jobs of a request that its caller has named; raises `IdempotencyKeyReused` for another request."""
+    return Call(
+        "enqueue_once",
+        f"SELECT ord, id, created, replayed FROM holdfast.enqueue_once(%s, %s, %s, {_JOB_ARRAYS})",
+        (scope, key, request_hash, *_job_arrays(jobs)),
+        EnqueuedOnce,
     )
 
 
@@ -391,3 +417,8 @@ def rate_limit_hits(asked: Sequence[RateLimitAsked]) -> Call[RateLimitAnswer]:
 def rate_limit_prune() -> Call[int]:
     """Forget identities whose windows have passed: one bounded step; how many."""
     return Call("rate_limit_prune", "SELECT holdfast.rate_limit_prune()", (), int)
+
+
+def prune_bookkeeping() -> Call[int]:
+    """Forget what only served for a while: one bounded step; how many rows."""
+    return Call("prune_bookkeeping", "SELECT holdfast.prune_bookkeeping()", (), int)

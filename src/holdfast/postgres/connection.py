@@ -10,7 +10,14 @@ import psycopg
 from psycopg import AsyncConnection, Connection, waiting
 from psycopg.abc import PQGen
 
-from holdfast.errors import DatabaseRefused, DatabaseUnavailable, InvalidValue, SchemaMismatch, WorkerGone
+from holdfast.errors import (
+    DatabaseRefused,
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    InvalidValue,
+    SchemaMismatch,
+    WorkerGone,
+)
 from holdfast.postgres.dsn import is_pooled, shown
 
 CONNECT_TIMEOUT = 5
@@ -105,6 +112,8 @@ def _translate(error: psycopg.Error, dsn: str | None) -> Exception | None:
     reason = str(error).strip().partition("\n")[0]
     if error.sqlstate == "HF001":
         return WorkerGone(reason)
+    if error.sqlstate == "HF002":
+        return IdempotencyKeyReused(reason)
     if error.sqlstate in ("3F000", "42883", "42P01") and ("holdfast." in reason or '"holdfast"' in reason):
         return SchemaMismatch(
             f"the database has no Holdfast schema of this version ({reason}); run: holdfast migrate up"

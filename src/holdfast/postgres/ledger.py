@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from typing import Protocol
 
 import psycopg
 
@@ -17,6 +18,12 @@ from holdfast.postgres.connection import BlockingConnection, PromptConnection, c
 from holdfast.postgres.dsn import shown
 
 DEADLINE = 10.0
+
+
+class Executor(Protocol):
+    """Whatever runs a call of the ledger and returns its rows."""
+
+    async def call(self, call: Call[Row]) -> list[Row]: ...
 
 
 class AsyncLedger:
@@ -78,6 +85,45 @@ class AsyncLedger:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.pgconn.finish()
+
+
+class LedgerPool:
+    """A few `AsyncLedger`s of one program; a call takes one that is free.
+
+    Who waits for one waits within its deadline.
+    """
+
+    def __init__(self, dsn: str, *, size: int = 4, name: str = "holdfast", deadline: float = DEADLINE) -> None:
+        self._dsn = dsn
+        self._deadline = deadline
+        self._all = [AsyncLedger(dsn, name=name, deadline=deadline) for _ in range(size)]
+        self._free: asyncio.LifoQueue[AsyncLedger] = asyncio.LifoQueue()
+        for ledger in self._all:
+            self._free.put_nowait(ledger)
+
+    async def call(self, call: Call[Row]) -> list[Row]:
+        """Run a call and return its rows; raises as `AsyncLedger.call` does."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._deadline):
+                ledger = await self._free.get()
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"none of {len(self._all)} connections to {shown(self._dsn)} became free for {call.name} within"
+                f" {self._deadline:g} s"
+            ) from None
+        try:
+            return await ledger.call(call, deadline=max(began + self._deadline - time.monotonic(), 0.05))
+        finally:
+            self._free.put_nowait(ledger)
+
+    async def one(self, call: Call[Row]) -> Row:
+        """Run a call that answers with exactly one row."""
+        return (await self.call(call))[0]
+
+    async def close(self) -> None:
+        for ledger in self._all:
+            await ledger.close()
 
 
 class SyncLedger:

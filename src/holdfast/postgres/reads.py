@@ -163,18 +163,6 @@ class LockedJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Monitor:
-    """A monitor over all processes: when it swept last, and what that came to; `clock` is the ledger's time now."""
-
-    name: str
-    swept_at: datetime | None
-    resumed_at: datetime | None
-    is_held: bool
-    last_result: dict[str, Any]
-    clock: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Pong:
     """The ledger's clock, and the newest migration on record."""
 
@@ -190,11 +178,6 @@ def begin_sweep(monitor: str, every: float) -> Call[str]:
 def end_sweep(monitor: str, result: dict[str, Any]) -> Call[str]:
     """Keeps what a sweep came to: a few numbers."""
     return Call("end_sweep", statement("end_sweep"), {"name": monitor, "result": json.dumps(result)}, str)
-
-
-def list_monitors() -> Call[Monitor]:
-    """The monitors, by name."""
-    return Call("list_monitors", statement("list_monitors"), {}, Monitor)
 
 
 def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:
@@ -271,3 +254,8 @@ def locked_stale_jobs(stale_after: float) -> Call[LockedJob]:
 def list_workers(*, gone: bool = False, limit: int = 50) -> Call[WorkerRow]:
     """Live workers, and with `gone` also those that are gone."""
     return Call("list_workers", statement("list_workers"), {"gone": gone, "limit": limit}, WorkerRow)
+
+
+def live_kinds() -> Call[str]:
+    """The kinds that live workers know, 1,000 at most."""
+    return Call("live_kinds", statement("live_kinds"), {}, str)

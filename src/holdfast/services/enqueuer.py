@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from holdfast.errors import DatabaseError
 from holdfast.postgres import calls
-from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.ledger import Executor
 from holdfast.services.batcher import Batcher
 
 RING_EVERY = 0.05
@@ -15,7 +15,7 @@ CHUNK = 1000
 class Enqueuer:
     """Callers in one event loop share round trips; each waits for its own commit."""
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: Executor) -> None:
         self._ledger = ledger
         self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(self._send, max_items=CHUNK)
         self._to_ring: set[str] = set()
@@ -43,12 +43,12 @@ class Enqueuer:
         except DatabaseError:
             # The commit may have happened. The ids are ours, so the same call again doubles nothing.
             answers = await self._ledger.call(call)
-        self._ring({job.queue for job in batch if not job.delay and job.run_at is None})
+        self.ring_for(batch)
         return sorted(answers, key=lambda answer: answer.ord)
 
-    def _ring(self, queues: set[str]) -> None:
-        """The first bell goes out at once, those of the next 50 ms together."""
-        self._to_ring |= queues
+    def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
+        """Tell the workers of committed jobs. The first bell goes out at once, those of the next 50 ms together."""
+        self._to_ring |= {job.queue for job in jobs if not job.delay and job.run_at is None}
         if self._to_ring and self._ringer is None:
             self._ringer = asyncio.get_running_loop().create_task(self._ring_soon())
 

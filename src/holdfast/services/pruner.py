@@ -48,6 +48,7 @@ class Pruner:
             after = (pruned.last_at, pruned.last_id)
             await asyncio.sleep(PAUSE)
         await self._ledger.call(calls.rate_limit_prune())
+        await self._ledger.call(calls.prune_bookkeeping())
         await self._ledger.call(end_sweep(MONITOR, {"finished": finished, "dead": dead}))
         if finished or dead:
             self._sinks.emit(JobsPruned(finished, dead))

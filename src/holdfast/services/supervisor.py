@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from holdfast.core.liveness import ProcessState
 from holdfast.errors import DatabaseError
 from holdfast.events import ChildDied, ChildStarted, LedgerLost, Sinks, WorkerMarkedGone
 from holdfast.postgres import calls
@@ -39,6 +40,8 @@ PATIENCE = 2.0
 MOST_BACK_OFF = 30.0
 #: A child's last byte but one; the last is its exit code. Without them a handler has ended the process.
 LAST_WORD = 0xFF
+#: A child's byte for a turn of its main loop; any byte tells that its interpreter runs.
+PROGRESS = b"p"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _Child:
     link: socket.socket
     started_at: float
     heard_at: float
+    progressed_at: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed_for: str | None = None
     silent_for: float = 0.0
@@ -115,6 +119,20 @@ class Supervisor:
     def workers(self) -> dict[UUID, int]:
         """Ids and pids of the worker processes that run now."""
         return {child.worker_id: child.process.pid for child in self._children.values() if child.spec.is_worker}
+
+    def processes(self) -> list[ProcessState]:
+        """The processes that run now, and when each was heard and made progress."""
+        now = time.monotonic()
+        return [
+            ProcessState(
+                child.spec.name,
+                child.process.pid,
+                now - child.started_at,
+                now - child.heard_at,
+                now - child.progressed_at if child.spec.is_worker else None,
+            )
+            for child in list(self._children.values())
+        ]
 
     async def run(self) -> None:
         """Keep every child running until `stop`, then let them drain."""
@@ -195,7 +213,7 @@ class Supervisor:
         theirs.close()
         ours.setblocking(False)
         now = time.monotonic()
-        child = _Child(spec, worker_id, process, ours, now, now)
+        child = _Child(spec, worker_id, process, ours, now, now, now)
         self._children[process.pid] = child
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._hear, child)
@@ -212,6 +230,8 @@ class Supervisor:
             heard = b""
         if heard:
             child.heard_at = time.monotonic()
+            if PROGRESS in heard:
+                child.progressed_at = child.heard_at
             place = heard.find(LAST_WORD)
             if 0 <= place < len(heard) - 1:
                 child.said = heard[place + 1]
@@ -226,7 +246,7 @@ class Supervisor:
             if now - looked_at > self._settings.silence / 4:
                 # It was we who slept: what the children said meanwhile has not been read yet.
                 for child in self._children.values():
-                    child.heard_at = now
+                    child.heard_at = child.progressed_at = now
             looked_at = now
             for child in list(self._children.values()):
                 if child.spec.is_worker and child.killed_for is None and now - child.heard_at > self._settings.silence:

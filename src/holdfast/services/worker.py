@@ -51,6 +51,9 @@ P = ParamSpec("P")
 #: Seconds that a loop which was stuck has to come back and drain, before the watchdog ends the process.
 LOOP_GRACE = 2.0
 
+#: Seconds: the claim loop turns at least so often, whatever the poll, since its turns are how others see that it lives.
+LONGEST_TURN = 15.0
+
 #: Exit codes of a worker process, as its supervisor reads them.
 EXIT_STOPPED = 0
 EXIT_GONE = 76
@@ -103,8 +106,10 @@ class Worker:
         app: str | None = None,
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
+        progressed: Callable[[], None] = lambda: None,
         exit_process: Callable[[int], None] = os._exit,
     ) -> None:
+        self._progressed = progressed
         self._exit_process = exit_process
         self._dsn = dsn
         self._kinds = kinds
@@ -217,6 +222,7 @@ class Worker:
         pause = 0.2
         while not self._draining and not self._gone:
             self._wake.clear()
+            self._progressed()
             now = time.monotonic()
             if self._runs:
                 idle_since = now
@@ -231,8 +237,9 @@ class Worker:
                 poll=self._settings.poll,
             )
             if plan.ask == 0:
+                wait = min(self._settings.poll if plan.wait is None else plan.wait, LONGEST_TURN)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._settings.poll if plan.wait is None else plan.wait)
+                    await asyncio.wait_for(self._wake.wait(), wait)
                 continue
             self._rung = False
             claimed_at = now
@@ -475,6 +482,8 @@ class Worker:
         while True:
             before = time.monotonic()
             self._loop_turns += 1
+            if self._draining:
+                self._progressed()  # the claim loop has ended, as it should
             await asyncio.sleep(0.5)
             self._loop_lag = max(0.0, time.monotonic() - before - 0.5)
             stubborn = [run.job.id for run in self._runs.values() if run.ignores_its_stop(limit)]

@@ -1,73 +1,69 @@
 """The API as an ASGI application."""
 
 import contextlib
-import functools
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator
+from importlib.metadata import version
 
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse
 
-from holdfast.core.ratelimit import Limit
-from holdfast.services.limiter import RateLimiter
-from holdfast.web.identity import Network, client
+from holdfast.core.keys import Role
+from holdfast.web import health
+from holdfast.web.api import jobs, keys
+from holdfast.web.auth import Authenticate, identity_of, require
+from holdfast.web.intake import Intake
 from holdfast.web.metrics import LedgerMetrics
-from holdfast.web.probes import LedgerProbe
-from holdfast.web.rate_limit import RateLimitMiddleware
+from holdfast.web.problems import install
+from holdfast.web.rate_limit import EXEMPT, RateLimitMiddleware
+from holdfast.web.services import ApiServices
 
-_HEADERS = {"Cache-Control": "no-store"}
-
-
-class _Service(Protocol):
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
+_ABOUT = """\
+Jobs over HTTP. Send a key as `Authorization: Bearer hf_...`; errors are problem details (RFC 9457); each answer says in
+`RateLimit` what is left of the caller's limit."""
 
 
-def create_app(
-    probe: LedgerProbe,
-    metrics: LedgerMetrics,
-    limiter: RateLimiter | None = None,
-    limit: Limit | None = None,
-    trusted_proxies: Sequence[Network] = (),
-) -> FastAPI:
-    """The application; what it is given is its own from now on. It answers whether or not the ledger does."""
-    services: list[_Service] = [probe, metrics]
-    if limiter is not None:
-        services.append(limiter)
+def create_app(services: ApiServices) -> FastAPI:
+    """The application; the services are its own from now on. It answers whether or not the ledger does."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for service in services:
-            await service.start()
+        await services.start()
         try:
             yield
         finally:
-            for service in services:
-                await service.stop()
+            await services.stop()
 
-    app = FastAPI(title="Holdfast", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Holdfast",
+        version=version("holdfast"),
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.holdfast = services
+    app.state.metrics = LedgerMetrics(services.watch)
+    install(app)
+    for router in (health.router, jobs.router, keys.router):
+        app.include_router(router)
 
-    if limiter is not None and limit is not None:
-        identify = functools.partial(client, trusted=trusted_proxies)
-        app.add_middleware(RateLimitMiddleware, limiter=limiter, limit=limit, identify=identify)
+    @app.get("/api/openapi.json", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        """This API, described (OpenAPI 3.1)."""
+        return JSONResponse(app.openapi())
 
-    @app.api_route("/livez", methods=["GET", "HEAD"])
-    async def livez() -> JSONResponse:
-        """Whether the event loop turns: no I/O."""
-        return JSONResponse({"status": "pass"}, headers=_HEADERS)
-
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz() -> JSONResponse:
-        """Whether to send requests here: read from a snapshot, no I/O."""
-        reason = probe.readiness()
-        if reason is None:
-            return JSONResponse({"status": "pass"}, headers=_HEADERS)
-        return JSONResponse({"status": "fail", "reason": reason.value}, status_code=503, headers=_HEADERS)
-
-    @app.get("/metrics")
-    async def scrape() -> Response:
-        """The ledger's totals for Prometheus: read from a snapshot, no I/O."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
-
+    # The last one added is the first to see a request.
+    settings = services.settings
+    app.add_middleware(Intake, timeout=settings.timeout)
+    app.add_middleware(
+        RateLimitMiddleware,
+        limiter=services.limiter,
+        limit=settings.rate_limit,
+        identify=identity_of,
+        exempt=EXEMPT,
+    )
+    app.add_middleware(
+        Authenticate, ring=services.ring, is_private=settings.is_private, trusted=settings.trusted_proxies
+    )
     return app

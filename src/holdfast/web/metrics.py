@@ -1,72 +1,26 @@
-"""What `/metrics` shows: the ledger's own totals, over all processes, from a snapshot that a background task keeps.
+"""What `/metrics` shows: the ledger's own totals, over all processes, from what the health watch saw last.
 
 A scrape asks nobody and costs the ledger nothing. The totals are counted in the ledger (see the function count_events),
 so they survive restarts, and each instance of the API shows the same ones: scrape one, or take the maximum.
 """
 
-import asyncio
-import contextlib
-import logging
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from holdfast.errors import HoldfastError
-from holdfast.postgres import reads
-from holdfast.postgres.ledger import AsyncLedger
-
-_log = logging.getLogger("holdfast")
-
-#: Seconds: between looks, until one is given up, and for how long its answer counts.
-EVERY = 5.0
-DEADLINE = 5.0
-FRESH = 30.0
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The monitors as they were at a moment (monotonic seconds)."""
-
-    at: float
-    monitors: tuple[reads.Monitor, ...]
+from holdfast.core.health import Monitor
+from holdfast.services.health import HealthWatch
 
 
 class LedgerMetrics:
-    """Reads the ledger's totals in the background, over a connection of its own."""
+    """Shows what a health watch has seen."""
 
-    def __init__(self, dsn: str) -> None:
-        self._ledger = AsyncLedger(dsn, name="holdfast metrics", deadline=DEADLINE)
-        self._seen: Seen | None = None
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, watch: HealthWatch) -> None:
+        self._watch = watch
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-
-    async def start(self) -> None:
-        """Begin to look; returns at once."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """End, and close the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        await self._ledger.close()
-
-    async def step(self) -> None:
-        """One look; a ledger that does not answer leaves the last one to grow old."""
-        try:
-            monitors = await self._ledger.call(reads.list_monitors())
-        except HoldfastError:
-            return
-        except Exception:
-            _log.exception("the look for the metrics failed in an unforeseen way")
-            return
-        self._seen = Seen(time.monotonic(), tuple(monitors))
 
     def render(self) -> bytes:
         """The text that Prometheus reads (exposition format 0.0.4)."""
@@ -74,29 +28,24 @@ class LedgerMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at each scrape."""
-        seen = self._seen
-        fresh = seen is not None and time.monotonic() - seen.at < FRESH
+        report = self._watch.report
         yield GaugeMetricFamily(
-            "holdfast_ledger_up", "Whether the ledger answered within the last 30 seconds.", value=float(fresh)
+            "holdfast_ledger_up",
+            "Whether the ledger answered within the last 30 seconds.",
+            value=float(report is not None),
         )
-        if seen is not None and fresh:
-            yield from _from_monitors(seen.monitors)
-
-    async def _run(self) -> None:
-        while True:
-            began = time.monotonic()
-            await self.step()
-            await asyncio.sleep(max(0.0, began + EVERY - time.monotonic()))
+        if report is not None:
+            yield from _from_monitors(report.monitors, report.clock)
 
 
-def _from_monitors(monitors: tuple[reads.Monitor, ...]) -> Iterator[Metric]:
+def _from_monitors(monitors: Sequence[Monitor], clock: datetime) -> Iterator[Metric]:
     swept = GaugeMetricFamily(
         "holdfast_monitor_last_sweep_timestamp_seconds", "When a monitor swept last, by the ledger.", labels=["monitor"]
     )
     held = GaugeMetricFamily("holdfast_brake_held", "Whether silent workers are not declared gone for now.", value=0.0)
     for monitor in monitors:
-        if monitor.swept_at is not None:
-            swept.add_metric([monitor.name], monitor.swept_at.timestamp())
+        if monitor.swept_ago is not None:
+            swept.add_metric([monitor.name], (clock - timedelta(seconds=monitor.swept_ago)).timestamp())
         if monitor.is_held:
             held = GaugeMetricFamily("holdfast_brake_held", held.documentation, value=1.0)
         if monitor.name == "count_events":

@@ -12,7 +12,7 @@ from holdfast.services.limiter import RateLimiter
 from holdfast.web.identity import client
 
 #: What must answer whatever else happens: probes, and the scrape that tells why.
-EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
+EXEMPT = frozenset({"/livez", "/readyz", "/metrics", "/api/health"})
 
 
 class RateLimitMiddleware:

@@ -51,10 +51,11 @@ CREATE TABLE IF NOT EXISTS holdfast.queues (
 ) WITH (fillfactor = 50);
 
 -- One row a monitor, over all processes: who sweeps next is decided by a compare-and-set on `swept_at`.
--- `resumed_at` and `hold` belong to the brake (see the function mark_workers_gone); `last_result` says in a few numbers
--- what the last sweep came to.
+-- `every` is how often it is meant to sweep, as whoever swept last has it. `resumed_at` and `hold` belong to the brake (see
+-- the function mark_workers_gone); `last_result` says in a few numbers what the last sweep came to.
 CREATE TABLE IF NOT EXISTS holdfast.monitors (
     name        text        COLLATE "C" NOT NULL PRIMARY KEY,
+    every       interval,
     swept_at    timestamptz,
     resumed_at  timestamptz,
     hold        jsonb,
@@ -67,6 +68,6 @@ ON CONFLICT (name) DO NOTHING;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (2, '002_workers', '82bbe1910f7bbfc5ed9bc529d09076d337aac981fc11db71440460aa326de714');
+    VALUES (2, '002_workers', 'a3aea93956698cd1e4812736ddb72e3134fc830a149956699593d5ad7a6f20ba');
 END
 $holdfast$;

@@ -1,0 +1,85 @@
+"""What a request may cost before a route sees it: the size of its body, the time to send it, the time to answer it.
+
+Pure ASGI, so that it holds for every route, also those that do not exist.
+"""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.web.problems import Problem, unavailable
+
+#: Bytes of a body, and seconds until it must have arrived.
+MOST_BYTES = 8 * 1024 * 1024
+ARRIVAL = 30.0
+
+
+class Intake:
+    """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds."""
+
+    def __init__(self, app: ASGIApp, *, timeout: float, most_bytes: int = MOST_BYTES, arrival: float = ARRIVAL) -> None:
+        self._app = app
+        self._timeout = timeout
+        self._most_bytes = most_bytes
+        self._arrival = arrival
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(receive)
+            await self._answer(scope, _Replay(body, receive), send)
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+
+    async def _read(self, receive: Receive) -> bytes:
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._arrival):
+                while True:
+                    message = await receive()
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > self._most_bytes:
+                        raise Problem(
+                            413, f"the body has more than {self._most_bytes:,} bytes; send fewer jobs in one request"
+                        )
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Problem(408, f"the body did not arrive within {self._arrival:g} s") from None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal began
+            began = began or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._app(scope, receive, send_on)
+        except TimeoutError:
+            if began:
+                raise
+            raise unavailable(
+                f"the ledger did not answer within {self._timeout:g} s; whether anything was done is not known:"
+                " look, or send the same request again with an Idempotency-Key"
+            ) from None
+
+
+class _Replay:
+    """The body that was read, and then whatever the server says."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}

@@ -1,0 +1,77 @@
+"""What the routes work with: one object, made once, kept on the application's state."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from holdfast.core.health import Limits, Process
+from holdfast.core.kind import Kind
+from holdfast.core.ratelimit import Limit
+from holdfast.postgres.ledger import LedgerPool
+from holdfast.services.enqueuer import Enqueuer
+from holdfast.services.health import HealthWatch
+from holdfast.services.keyring import KeyRing
+from holdfast.services.limiter import RateLimiter
+from holdfast.web.identity import Network
+
+#: Connections for requests; health and limiter have one each of their own.
+POOL = 4
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """What the API needs to know. `timeout`: seconds that a request may wait for the ledger.
+
+    `kinds` are those of the application, if one was given: then arguments are checked and unknown kinds refused.
+    `is_private`: it listens on this machine only.
+    """
+
+    dsn: str
+    schema_version: int
+    is_private: bool = True
+    timeout: float = 5.0
+    stale_after: float = 600.0
+    rate_limit: Limit = field(default_factory=lambda: Limit.parse("100/minute"))
+    trusted_proxies: Sequence[Network] = ()
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+class ApiServices:
+    """Everything in the background of the API: started with it, stopped with it."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.settings = settings
+        self.ledger = LedgerPool(settings.dsn, size=POOL, name="holdfast api", deadline=settings.timeout)
+        self.enqueuer = Enqueuer(self.ledger)
+        self.limiter = RateLimiter(settings.dsn)
+        self.ring = KeyRing(self.ledger)
+        self.watch = HealthWatch(
+            settings.dsn,
+            schema_version=settings.schema_version,
+            stale_after=settings.stale_after,
+            limits=settings.limits,
+            process=lambda: Process(limiter=self.limiter.mode),
+        )
+
+    async def start(self) -> None:
+        """Begin; returns at once, whether or not the ledger answers."""
+        for service in (self.watch, self.limiter, self.ring):
+            await service.start()
+
+    async def stop(self) -> None:
+        """End all, and close the connections."""
+        await asyncio.gather(*(service.stop() for service in (self.watch, self.limiter, self.ring)), self._write_out())
+        await self.ledger.close()
+
+    async def _write_out(self) -> None:
+        await self.enqueuer.idle()
+
+
+def services_of(request: Request) -> ApiServices:
+    """The services of the application that answers this request."""
+    found = request.app.state.holdfast
+    assert isinstance(found, ApiServices)
+    return found

@@ -1,0 +1,134 @@
+"""Who is let in: by key, or from this machine as long as nobody made one."""
+
+import pytest
+
+from tests.services.helpers import until
+from tests.support import Session
+from tests.web.support import ELSEWHERE, Api, api_over, make_token
+
+NOWHERE = "postgresql://u:hunter2@127.0.0.1:1/x"
+
+
+async def test_without_any_key_made_this_machine_needs_none_and_others_do(api: Api) -> None:
+    assert (await api.client.get("/api/jobs")).status_code == 200
+    async with api.caller(ELSEWHERE) as stranger:
+        answer = await stranger.get("/api/jobs")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="holdfast"'
+    assert "holdfast keys create" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.example:8484"},
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9"},
+        {"Via": "1.1 proxy"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+async def test_a_page_elsewhere_a_bent_name_or_a_proxy_does_not_count_as_this_machine(
+    api: Api, headers: dict[str, str]
+) -> None:
+    assert (await api.client.get("/api/jobs", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8484", "[::1]:8484"])
+async def test_this_machine_s_own_names_are_taken(api: Api, host: str) -> None:
+    assert (await api.client.get("/api/jobs", headers={"Host": host})).status_code == 200
+
+
+async def test_an_api_that_others_reach_always_asks_for_a_key(database: str) -> None:
+    async with api_over(database, is_private=False) as api:
+        assert (await api.client.get("/api/jobs")).status_code == 401
+        token = await make_token(api.services)
+        answer = await api.client.get("/api/jobs", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+
+
+async def test_from_the_first_key_on_everybody_needs_one_also_after_it_is_revoked(api: Api, conn: Session) -> None:
+    token = await make_token(api.services)
+    await api.services.ring.step()
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await api.client.get("/api/jobs")).status_code == 401
+    assert (await api.client.get("/api/jobs", headers=headers)).status_code == 200
+    conn.execute("UPDATE holdfast.api_keys SET revoked_at = holdfast.clock()")
+    await api.services.ring.step()
+    assert (await api.client.get("/api/jobs")).status_code == 401
+    refused = await api.client.get("/api/jobs", headers=headers)
+    assert refused.status_code == 401
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+
+
+async def test_a_key_made_a_moment_ago_opens_at_once(api: Api) -> None:
+    token = await make_token(api.services)
+    answer = await api.client.get("/api/keys/self", headers={"Authorization": f"bearer {token}"})
+    assert answer.json() == {"id": token.split("_")[1], "name": "test", "role": "admin"}
+
+
+async def test_a_canary_key_may_only_look(api: Api) -> None:
+    token = await make_token(api.services, role="canary", valid_for=60)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await api.client.get("/api/keys/self", headers=headers)).json()["role"] == "canary"
+    assert "checks" in (await api.client.get("/api/health", headers=headers)).json()
+    refused = await api.client.get("/api/jobs", headers=headers)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "this key may not do that")
+    assert (await api.client.get("/api/jobs")).status_code == 200, "a canary is not counted as a key in use"
+
+
+async def test_a_key_of_a_role_that_this_version_does_not_know_opens_nothing(api: Api) -> None:
+    token = await make_token(api.services, role="viewer")
+    answer = await api.client.get("/api/jobs", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer", "Bearer hf_short", "Basic dTpw", "Bearer hf_aaaaaaaa_" + "A" * 43, "Bearer \xff"]
+)
+async def test_what_is_no_key_of_ours_opens_nothing_even_here(api: Api, value: str) -> None:
+    answer = await api.client.get("/api/jobs", headers=[(b"Authorization", value.encode("latin-1"))])
+    assert answer.status_code == 401
+
+
+async def test_the_right_id_with_another_secret_opens_nothing(api: Api) -> None:
+    token = await make_token(api.services)
+    forged = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBB")
+    answer = await api.client.get("/api/jobs", headers={"Authorization": f"Bearer {forged}"})
+    assert answer.status_code == 401
+
+
+async def test_while_the_ledger_is_away_known_keys_open_and_unknown_ones_cannot_be_judged() -> None:
+    async with api_over(NOWHERE, started=False, timeout=2.0) as api:
+        local = await api.client.get("/api/jobs")
+        stranger = await api.client.get("/api/jobs", headers={"Authorization": "Bearer hf_aaaaaaaa_" + "A" * 43})
+    assert (local.status_code, stranger.status_code) == (503, 503)
+    assert "your key cannot be checked" in stranger.json()["detail"]
+
+
+async def test_the_use_of_a_key_is_noted_to_the_minute(api: Api, conn: Session) -> None:
+    token = await make_token(api.services)
+    await api.client.get("/api/keys/self", headers={"Authorization": f"Bearer {token}"})
+    await api.services.ring.step()
+    used = conn.execute("SELECT last_used_at FROM holdfast.api_keys").fetchone()
+    assert used is not None
+    assert used["last_used_at"] is not None
+
+
+async def test_the_ledger_keeps_no_key(api: Api, conn: Session) -> None:
+    token = await make_token(api.services)
+    stored = conn.execute("SELECT to_jsonb(k)::text AS row FROM holdfast.api_keys k").fetchone()
+    assert stored is not None
+    assert token.split("_", 2)[2] not in stored["row"]
+
+
+async def test_an_expired_key_opens_nothing(api: Api, conn: Session) -> None:
+    token = await make_token(api.services, valid_for=3600)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await api.client.get("/api/keys/self", headers=headers)).status_code == 200
+    conn.execute("UPDATE holdfast.api_keys SET expires_at = holdfast.clock() - interval '1 second'")
+    await api.services.ring.step()
+    await until(lambda: api.services.ring.in_use is True)
+    assert (await api.client.get("/api/keys/self", headers=headers)).status_code == 401
