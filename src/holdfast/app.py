@@ -29,6 +29,7 @@ from holdfast.errors import (
 from holdfast.postgres import calls, reads
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
+from holdfast.services.canary import NAME as CANARY
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.limiter import RateLimiter
 from holdfast.services.run import Context
@@ -295,6 +296,8 @@ class Holdfast:
         return settings.queues or tuple(sorted({kind.queue for kind in self._kinds.values()})) or ("default",)
 
     def _register(self, kind: Kind) -> Kind:
+        if kind.name == CANARY:
+            raise ConfigurationError(f"kind {kind.name!r} is Holdfast's own; choose another name")
         earlier = self._kinds.get(kind.name)
         if earlier is not None and earlier.handler is not kind.handler:
             raise ConfigurationError(f"two handlers are called {kind.name!r}; give one of them another name")

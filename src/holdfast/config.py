@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -112,6 +113,14 @@ class Settings(BaseModel):
             Limit.parse(value)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://localhost")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it must look like https://jobs.example.org or http://127.0.0.1:8484")
         return value
 
     @field_validator("*", mode="after")

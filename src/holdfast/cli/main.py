@@ -53,6 +53,7 @@ def application() -> "typer.Typer":
     from holdfast.cli.migrate import migrate
     from holdfast.cli.probe import probe
     from holdfast.cli.up import up
+    from holdfast.cli.verify import verify
     from holdfast.cli.worker import worker
     from holdfast.cli.workers import workers
 
@@ -82,6 +83,8 @@ def application() -> "typer.Typer":
     command.command()(worker)
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
+    command.command(short_help="Examine the running deployment, with the way out for what is wrong.")(verify)
+    command.command("doctor", hidden=True)(verify)
     command.add_typer(workers, name="workers")
     command.add_typer(keys, name="keys")
     command.command(short_help="Whether the services on this machine live, for health checks.")(probe)

@@ -1,7 +1,6 @@
 """`holdfast probe`: whether a service lives, for health checks of containers and process managers."""
 
 import http.client
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from holdfast.cli.options import AsJson
 from holdfast.cli.output import clean, print_json, show
 from holdfast.config import load_settings
 from holdfast.errors import ConfigurationError
-from holdfast.services.probe import Told, ask, run_dir
+from holdfast.services.probe import Told, ask_all, run_dir
 
 Url = Annotated[
     str | None, typer.Argument(metavar="URL", show_default=False, help="Ask a web server instead: a 2xx is good.")
@@ -34,30 +33,21 @@ def probe(
     if url is not None:
         raise typer.Exit(_ask_url(url, timeout, as_json))
     folder = run_dir(load_settings().run_dir)
-    found = [(path.stem, _ask(path, timeout)) for path in sorted(folder.glob(f"{name or '*'}-*.sock"))]
-    answers = [(label, told) for label, told in found if told is not None]
+    answers = list(ask_all(folder, timeout, name))
     if as_json:
-        print_json(services=[{"name": label, "answer": None if told == "silent" else told} for label, told in answers])
-    for label, told in answers:
-        if not as_json:
+        print_json(services=[{"name": label, "answer": told} for label, told in answers])
+    else:
+        for label, told in answers:
             show(_line(label, told))
     if not answers:
         wanted = f"no service called {name}" if name else "no service of yours"
         show(Text(f"{wanted} runs on this machine (looked in {folder})", "red"))
         raise typer.Exit(3)
-    raise typer.Exit(0 if all(isinstance(told, Told) and not told.problems for _, told in answers) else 1)
+    raise typer.Exit(0 if all(told is not None and not told.problems for _, told in answers) else 1)
 
 
-def _ask(path: Path, timeout: float) -> Told | str | None:
-    """What it says; "silent" when it does not in time; None when what left the socket is gone."""
-    try:
-        return ask(path, timeout)
-    except (TimeoutError, ValueError, OSError):
-        return "silent"
-
-
-def _line(label: str, told: Told | str) -> Text:
-    if not isinstance(told, Told):
+def _line(label: str, told: Told | None) -> Text:
+    if told is None:
         return Text(f"fail  {label}: it does not answer", "red")
     if told.problems:
         return Text(f"fail  {label}: {'; '.join(told.problems)}", "red")

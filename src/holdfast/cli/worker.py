@@ -178,7 +178,7 @@ async def supervise(
         async with (
             _kept(database, sinks),
             _beside(presence.run()),
-            _probe(settings, name, supervisor),
+            _probe(settings, name, supervisor, address),
         ):
             await supervisor.run()
     show("killed" if stop.asked > 1 else "stopped")
@@ -205,10 +205,12 @@ async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _probe(settings: Settings, name: str, supervisor: Supervisor) -> contextlib.AbstractAsyncContextManager[None]:
+def _probe(
+    settings: Settings, name: str, supervisor: Supervisor, address: str | None
+) -> contextlib.AbstractAsyncContextManager[None]:
     """Without a folder for its socket a service runs all the same: only `holdfast probe` does not find it."""
     try:
-        return answering(run_dir(settings.run_dir), name, supervisor.processes)
+        return answering(run_dir(settings.run_dir), name, supervisor.processes, address)
     except ConfigurationError as error:
         logging.getLogger("holdfast").warning("no answers to holdfast probe: %s", error)
         return contextlib.nullcontext()

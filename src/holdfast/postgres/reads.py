@@ -218,6 +218,16 @@ def ping() -> Call[Pong]:
     return Call("ping", statement("ping"), {}, Pong)
 
 
+def now() -> Call[datetime]:
+    """Whether the server answers; needs no schema."""
+    return Call("a ping", statement("now"), {}, lambda clock: clock)
+
+
+def probe_object(name: str) -> Call[int]:
+    """Whether one of the schema's objects works; how many rows it has, to a bound. `name` is that of the statement."""
+    return Call(name, statement(name), {}, int)
+
+
 def count_jobs(queue: str) -> Call[tuple[str, int]]:
     """How many jobs of a queue are in each state; it counts rows, so for small queues only."""
     return Call("count_jobs", statement("count_jobs"), {"queue": queue}, lambda status, count: (status, count))

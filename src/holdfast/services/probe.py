@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,10 +23,11 @@ MOST = 65_536
 
 @dataclass(frozen=True)
 class Told:
-    """What a service says of itself: its processes, and what is wrong with them."""
+    """What a service says of itself: its processes, what is wrong with them, and its address on HTTP, if it has one."""
 
     name: str
     pid: int
+    address: str | None
     problems: list[str]
     processes: list[ProcessState]
 
@@ -53,13 +54,15 @@ def run_dir(chosen: Path | None = None) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def answering(folder: Path, name: str, processes: Callable[[], list[ProcessState]]) -> AsyncIterator[None]:
+async def answering(
+    folder: Path, name: str, processes: Callable[[], list[ProcessState]], address: str | None = None
+) -> AsyncIterator[None]:
     """Answer on a socket called after this service and process, while the block runs."""
     path = folder / f"{name.replace(' ', '-')}-{os.getpid()}.sock"
 
     async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found = processes()
-        told = Told(name, os.getpid(), find_stuck(found), found)
+        told = Told(name, os.getpid(), address, find_stuck(found), found)
         with contextlib.suppress(OSError):
             writer.write(json.dumps(asdict(told)).encode())
             await writer.drain()
@@ -72,6 +75,18 @@ async def answering(folder: Path, name: str, processes: Callable[[], list[Proces
     finally:
         server.close()
         path.unlink(missing_ok=True)
+
+
+def ask_all(folder: Path, timeout: float, name: str | None = None) -> Iterator[tuple[str, Told | None]]:
+    """Each service that has a socket here: its label, and what it says; None where it does not answer as it should."""
+    for path in sorted(folder.glob(f"{name or '*'}-*.sock")):
+        try:
+            told = ask(path, timeout)
+        except (TimeoutError, ValueError, TypeError, OSError):
+            yield path.stem, None
+        else:
+            if told is not None:
+                yield path.stem, told
 
 
 def ask(path: Path, timeout: float) -> Told | None:

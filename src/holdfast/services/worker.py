@@ -37,6 +37,7 @@ from holdfast.postgres.bell import Bell
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
+from holdfast.services.canary import NAME, canary_kind
 from holdfast.services.isolation import Isolation
 from holdfast.services.pruner import Pruner
 from holdfast.services.pulse import Pulse
@@ -112,7 +113,7 @@ class Worker:
         self._progressed = progressed
         self._exit_process = exit_process
         self._dsn = dsn
-        self._kinds = kinds
+        self._kinds = {**kinds, NAME: canary_kind()}
         self._settings = settings
         self._id = worker_id
         self._supervisor_id = supervisor_id

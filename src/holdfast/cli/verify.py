@@ -1,0 +1,134 @@
+"""`holdfast verify` (also `doctor`): examine the running deployment, with the way out for what is wrong."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.text import Text
+
+from holdfast.app import new_id
+from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings, setting
+from holdfast.cli.output import clean, print_json, show, table
+from holdfast.config import ENV_FILE, TOML_FILE, Settings, settings_fingerprint
+from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
+from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
+from holdfast.postgres.dsn import parse, shown
+from holdfast.postgres.embedded import EmbeddedPostgres
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.presence import list_services
+from holdfast.services.checks.deployment import Deployment, Here
+from holdfast.services.doctor import Doctor
+from holdfast.services.probe import ask_all, run_dir
+
+STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red", Verdict.SKIP: "dim"}
+#: Seconds that a request to the API, or a call to the database, may take.
+DEADLINE = 5.0
+
+Url = Annotated[str | None, setting("url")]
+
+
+def verify(
+    *, url: Url = None, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Examine the deployment that runs: database, schema, workers, monitors, jobs, API, health, limits, settings.
+
+    It sends one canary job through each queue, and hits the rate limit with a key of its own; it changes nothing else.
+    Exit codes: 0 nothing failed; 1 something did; 3 the database or the API cannot be reached.
+    """
+    settings = read_settings(database_url, data_dir, url=url)
+    findings = asyncio.run(_examine(settings, as_json=as_json))
+    verdict = overall(findings)
+    if as_json:
+        print_json(overall=verdict, findings=findings, components=by_component(findings))
+    else:
+        _show_table(findings)
+        show(Text.assemble("\noverall: ", (verdict.value, f"bold {STYLES[verdict]}")))
+    raise typer.Exit(exit_code(findings))
+
+
+async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
+    findings = []
+    async with _deployment(settings) as deployment:
+        async for finding in Doctor(deployment, new_id=new_id).examine():
+            findings.append(finding)
+            if not as_json:
+                show(*_lines(finding))
+    return findings
+
+
+@contextlib.asynccontextmanager
+async def _deployment(settings: Settings) -> AsyncIterator[Deployment]:
+    dsn, where = _database(settings)
+    ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
+    try:
+        async with httpx.AsyncClient(base_url=await _address(settings, ledger), timeout=DEADLINE) as http:
+            yield Deployment(dsn, where, ledger, http, _here(), settings.stale_after)
+    finally:
+        await ledger.close()
+
+
+def _database(settings: Settings) -> tuple[str, str]:
+    """The database that the settings name. Nothing is started: what does not run is what is to be found out."""
+    if settings.database_url is not None:
+        dsn = settings.database_url.get_secret_value()
+        parse(dsn)
+        return dsn, shown(dsn)
+    server = EmbeddedPostgres(settings.data_dir)
+    if server.pid is None:
+        raise DatabaseUnavailable(
+            f"no local Postgres runs in {server.data_dir}; start everything with: holdfast up (or set DATABASE_URL)"
+        )
+    return server.dsn, f"local Postgres in {server.data_dir}"
+
+
+async def _address(settings: Settings, ledger: AsyncLedger) -> str:
+    """Where the API answers: as told, else as a service of this ledger or this host says; else by the settings."""
+    if settings.url:
+        return settings.url.rstrip("/")
+    with contextlib.suppress(DatabaseError):
+        for service in reversed(await ledger.call(list_services())):
+            if service.address and service.host == socket.gethostname():
+                return service.address
+    with contextlib.suppress(ConfigurationError):
+        for _, told in ask_all(run_dir(settings.run_dir), DEADLINE):
+            if told and told.address:
+                return told.address
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _here() -> Here:
+    folder = Path.cwd()
+    written = [(folder / name).stat().st_mtime for name in (ENV_FILE, TOML_FILE) if (folder / name).exists()]
+    return Here(
+        socket.gethostname(),
+        str(folder),
+        version("holdfast"),
+        settings_fingerprint(folder),
+        datetime.fromtimestamp(max(written), UTC) if written else None,
+    )
+
+
+def _lines(finding: Finding) -> list[Text]:
+    style = STYLES[finding.verdict]
+    line = Text.assemble((f"{finding.verdict.value:<6}", style), f"{finding.component:<20}  ", clean(finding.found))
+    needs_fix = finding.fix and finding.verdict in (Verdict.WARN, Verdict.FAIL)
+    return [line, Text(f"      {'':<20}  fix: {finding.fix}", "bold")] if needs_fix else [line]
+
+
+def _show_table(findings: list[Finding]) -> None:
+    rows = table("COMPONENT", "CODE", "DEPLOYMENT", "STATUS")
+    for column in rows.columns[1:3]:
+        column.no_wrap = False
+        column.overflow = "fold"
+    for row in by_component(findings):
+        status = Text(row.verdict.value, STYLES[row.verdict])
+        rows.add_row(row.name, clean(row.code), clean(row.found), status)
+    show(Text(), rows)

@@ -1,0 +1,71 @@
+"""What an examination of a deployment found: one line a check, with the exact way out where something is wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """`skip`: could not be looked at, for a reason that another line tells."""
+
+    PASS = "pass"  # noqa: S105
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+_ORDER = {Verdict.PASS: 0, Verdict.SKIP: 1, Verdict.WARN: 2, Verdict.FAIL: 3}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. `id` never changes; `code` is what this version brings, `found` what runs; `fix` is to be done as it
+    stands.
+
+    `unreachable`: nothing answered at all, so the deployment may be well and only not be reached from here.
+    """
+
+    id: str
+    component: str
+    verdict: Verdict
+    found: str
+    code: str = ""
+    fix: str = ""
+    unreachable: bool = False
+
+
+@dataclass(frozen=True)
+class Component:
+    """A row of the table at the end: the worst of a component's findings."""
+
+    name: str
+    code: str
+    found: str
+    verdict: Verdict
+
+
+def overall(findings: Sequence[Finding]) -> Verdict:
+    """The worst of all; what was skipped is no pass, unless something else is worse.
+
+    >>> overall([Finding("a", "A", Verdict.PASS, ""), Finding("b", "B", Verdict.SKIP, "")])
+    <Verdict.SKIP: 'skip'>
+    """
+    return max((finding.verdict for finding in findings), key=_ORDER.__getitem__, default=Verdict.SKIP)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0 nothing failed, 1 something did, 3 the database or the API could not be reached."""
+    if any(finding.unreachable for finding in findings):
+        return 3
+    return 1 if overall(findings) is Verdict.FAIL else 0
+
+
+def by_component(findings: Sequence[Finding]) -> list[Component]:
+    """A row for each component, in the order in which they came."""
+    rows = []
+    for name in dict.fromkeys(finding.component for finding in findings):
+        of_it = [finding for finding in findings if finding.component == name]
+        worst = max(of_it, key=lambda finding: _ORDER[finding.verdict])
+        code = next((finding.code for finding in of_it if finding.code), "")
+        rows.append(Component(name, code, worst.found, worst.verdict))
+    return rows

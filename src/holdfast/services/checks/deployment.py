@@ -1,0 +1,42 @@
+"""What checks are given: the ways to a deployment, and what it should look like from here."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from holdfast.core.health import Report
+from holdfast.postgres.ledger import AsyncLedger
+
+
+@dataclass(frozen=True)
+class Here:
+    """This command's own place: services started from the same folder can be compared with it.
+
+    `settings_hash` stands for what the settings files say now; `settings_written` is when they were written.
+    """
+
+    host: str
+    folder: str
+    version: str
+    settings_hash: str
+    settings_written: datetime | None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running deployment. `token` is a key that may look; None where none could be made."""
+
+    dsn: str
+    where: str
+    ledger: AsyncLedger
+    http: httpx.AsyncClient
+    here: Here
+    stale_after: float
+    token: str | None = None
+    report: Report | None = None
+
+    @property
+    def authorisation(self) -> dict[str, str]:
+        """The header fields of a request that may look."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}

@@ -1,0 +1,68 @@
+"""Does a job go all the way? A canary is sent through each queue that a live worker serves."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from holdfast.core.findings import Finding, Verdict
+from holdfast.core.health import Report
+from holdfast.core.payload import encode
+from holdfast.postgres import calls, reads
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.canary import NAME, canary_kind
+
+_ID, _COMPONENT = "jobs.end_to_end", "jobs"
+_CODE = "enqueue, claim, run, settle"
+#: Seconds that a canary may take, and queues that are tried.
+PATIENCE = 15.0
+MOST_QUEUES = 20
+
+
+async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], UUID]) -> Finding:
+    """Send a canary through each queue, and wait for all."""
+    served = [queue.name for queue in report.queues if queue.workers and not queue.paused]
+    if not served:
+        return Finding(_ID, _COMPONENT, Verdict.SKIP, "no live worker serves a queue that is not paused", _CODE)
+    tried = random.sample(served, min(len(served), MOST_QUEUES))
+    began = time.monotonic()
+    canaries = [_canary(new_id(), queue) for queue in tried]
+    await ledger.call(calls.enqueue_many(canaries))
+    await ledger.call(calls.ring(tried))
+    waiting = {canary.id: canary.queue for canary in canaries}
+    lost: list[str] = []
+    while waiting and time.monotonic() - began < PATIENCE:
+        for outcome in await ledger.call(reads.job_outcomes(list(waiting))):
+            queue = waiting.pop(outcome.id)
+            if outcome.status != "succeeded":
+                lost.append(f"{queue}: {outcome.status}")
+        await asyncio.sleep(0.1)
+    seconds = time.monotonic() - began
+    if waiting:
+        await ledger.call(calls.cancel_jobs(list(waiting)))
+        return _not_run(sorted(set(waiting.values())), report)
+    if lost:
+        fix = f"holdfast jobs list --kind {NAME}, then: holdfast jobs show ID"
+        return Finding(_ID, _COMPONENT, Verdict.FAIL, f"a canary did not succeed: {'; '.join(lost)}", _CODE, fix)
+    found = f"a canary through {_queues(tried)} succeeded in {seconds:.2f} s"
+    return Finding(_ID, _COMPONENT, Verdict.PASS, found, _CODE)
+
+
+def _canary(id: UUID, queue: str) -> calls.NewJob:
+    kind = canary_kind()
+    return calls.NewJob(id, queue, NAME, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
+
+
+def _not_run(queues: Sequence[str], report: Report) -> Finding:
+    found = f"a canary through {_queues(queues)} was accepted, and not run within {PATIENCE:g} s"
+    if report.running >= report.workers.slots:
+        fix = "all slots are taken by other jobs: more of them (--slots, --processes), or wait"
+        return Finding(_ID, _COMPONENT, Verdict.WARN, f"{found}: no slot was free", _CODE, fix)
+    fix = "are the workers of this version, and not stuck? holdfast workers list; holdfast probe on their host"
+    return Finding(_ID, _COMPONENT, Verdict.FAIL, found, _CODE, fix)
+
+
+def _queues(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"queue{'s' * (len(names) > 1)} {', '.join(sorted(names)[:most])}{more}"

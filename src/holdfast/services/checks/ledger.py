@@ -1,0 +1,76 @@
+"""Does the database answer, and is its schema the one of this version: on record, and really there?"""
+
+import asyncio
+import time
+
+from holdfast.core.findings import Finding, Verdict
+from holdfast.errors import DatabaseError, DatabaseRefused
+from holdfast.postgres import reads
+from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
+from holdfast.services.checks.deployment import Deployment
+
+DATABASE = "database"
+_OBJECTS = {
+    "rate_limit_requests": ("table", "probe_rate_limit_requests", 4),
+    "find_stale_jobs()": ("function", "probe_find_stale_jobs", 5),
+    "stale_jobs_view": ("view", "probe_stale_jobs_view", 5),
+}
+
+
+async def check_database(deployment: Deployment) -> Finding:
+    """Whether it answers."""
+    began = time.monotonic()
+    try:
+        await deployment.ledger.one(reads.now())
+    except DatabaseRefused as error:
+        fix = "set DATABASE_URL to a role and database that this server lets in"
+        return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix)
+    except DatabaseError as error:
+        fix = "start the database, or set DATABASE_URL to the one that runs"
+        return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix, unreachable=True)
+    milliseconds = (time.monotonic() - began) * 1000
+    found = f"{deployment.where} answers in {milliseconds:.0f} ms"
+    return Finding("database.answers", DATABASE, Verdict.PASS, found, "Postgres 15 to 18")
+
+
+async def check_migrations(deployment: Deployment) -> Finding:
+    """Whether every migration of this version is on record as it is here, and none of a later one."""
+    statuses = await asyncio.to_thread(migrate_status, deployment.dsn)
+    newest = load()[-1]
+    code = f"{len(load())} files, the newest {newest.name}"
+    for state, fix in (
+        ("edited", "use the Holdfast version that applied it, or a new database"),
+        ("unknown", "upgrade this Holdfast: the database is newer"),
+        ("pending", "holdfast migrate up"),
+    ):
+        names = [status.name for status in statuses if status.state == state]
+        if names:
+            return Finding("migrations.head", "migrations", Verdict.FAIL, f"{state}: {_some(names)}", code, fix)
+    found = f"all applied, the last {_when(statuses)}"
+    return Finding("migrations.head", "migrations", Verdict.PASS, found, code)
+
+
+async def check_objects(deployment: Deployment) -> list[Finding]:
+    """Whether what people look for by name is there and works, whatever is on record."""
+    return [await _check_object(deployment, name) for name in _OBJECTS]
+
+
+async def _check_object(deployment: Deployment, name: str) -> Finding:
+    what, probe, version = _OBJECTS[name]
+    id = f"schema.{name.removesuffix('()')}"
+    code = f"{what} holdfast.{name}"
+    try:
+        rows = await deployment.ledger.one(reads.probe_object(probe))
+    except DatabaseError as error:
+        forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {version}"  # noqa: S608
+        fix = f"run the SQL {forget}; then: holdfast migrate up"
+        return Finding(id, name, Verdict.FAIL, f"{what} does not work: {error}", code, fix)
+    return Finding(id, name, Verdict.PASS, f"{what} works, {rows} rows now", code)
+
+
+def _when(statuses: list[MigrationStatus]) -> str:
+    return max((status.applied_at or "" for status in statuses), default="")[:19]
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

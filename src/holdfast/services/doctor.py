@@ -1,0 +1,101 @@
+"""The doctor: examines a running deployment from outside, as its users meet it, and says what to do about what is
+wrong.
+
+It looks at the real parts: it asks the API over HTTP, the database with the objects' own names, sends a job all the
+way, and hits the limit with a key of its own. A check that cannot be made says so; none waits for longer than its
+deadline.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from uuid import UUID
+
+import httpx
+
+from holdfast.core.findings import Finding, Verdict
+from holdfast.core.health import Report
+from holdfast.core.keys import Role, make_key
+from holdfast.errors import DatabaseError
+from holdfast.postgres.health import health_report
+from holdfast.postgres.keys import create_api_key
+from holdfast.services.checks import api, jobs, ledger, limits, restarts, workers
+from holdfast.services.checks.deployment import Deployment
+
+#: Seconds: for one check, and how long its canary key is valid.
+DEADLINE = 30.0
+KEY_VALID_FOR = 300.0
+
+
+class Doctor:
+    """Examines one deployment. `new_id` makes ids of jobs."""
+
+    def __init__(self, deployment: Deployment, *, new_id: Callable[[], UUID]) -> None:
+        self._deployment = deployment
+        self._new_id = new_id
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Each finding as it comes. Never raises for what is wrong with the deployment: that is what it tells."""
+        deployment = self._deployment
+        database = await ledger.check_database(deployment)
+        yield database
+        if database.verdict is Verdict.PASS:
+            async for finding in self._ledger_side():
+                yield finding
+            deployment = replace(deployment, token=await self._canary_key())
+        else:
+            yield Finding("ledger.skipped", "migrations", Verdict.SKIP, "needs the database")
+            yield Finding("jobs.end_to_end", "jobs", Verdict.SKIP, "needs the database")
+        answers = await api.check_api(deployment)
+        yield answers
+        if answers.verdict is not Verdict.PASS:
+            yield Finding("health.status", "health endpoint", Verdict.SKIP, "needs the API")
+            yield Finding("limits.refuse", "rate limits", Verdict.SKIP, "needs the API")
+            return
+        for check in (api.check_health, api.check_privacy, limits.check_limits):
+            for finding in await _guarded(check.__name__, check(deployment)):
+                yield finding
+
+    async def _ledger_side(self) -> AsyncIterator[Finding]:
+        deployment = self._deployment
+        for check in (ledger.check_migrations, ledger.check_objects):
+            for finding in await _guarded(check.__name__, check(deployment)):
+                yield finding
+        try:
+            report: Report = await deployment.ledger.one(health_report(deployment.stale_after))
+        except DatabaseError as error:
+            fix = "holdfast migrate status"
+            yield Finding("workers.live", "workers", Verdict.FAIL, f"the ledger cannot be looked at: {error}", fix=fix)
+            return
+        yield workers.check_workers(report)
+        for finding in workers.check_monitors(report):
+            yield finding
+        for finding in await _guarded("check_jobs", jobs.check_jobs(deployment.ledger, report, self._new_id)):
+            yield finding
+        for finding in await _guarded("check_restarts", restarts.check_restarts(deployment)):
+            yield finding
+
+    async def _canary_key(self) -> str | None:
+        """A key for a few minutes that may only look, and that is counted apart."""
+        chance = random.SystemRandom()
+        made = make_key(chance.randbytes(5), chance.randbytes(32))
+        call = create_api_key(made.id, "holdfast verify", Role.CANARY, made.secret_hash, KEY_VALID_FOR)
+        try:
+            return made.token if await self._deployment.ledger.call(call) else None
+        except DatabaseError:
+            return None
+
+
+async def _guarded(name: str, check: Awaitable[Finding | list[Finding]]) -> list[Finding]:
+    """The findings of a check; one that breaks or hangs is a finding too."""
+    component = name.removeprefix("check_").replace("_", " ")
+    try:
+        async with asyncio.timeout(DEADLINE):
+            found = await check
+    except TimeoutError:
+        return [Finding(f"{component}.ended", component, Verdict.FAIL, f"did not end within {DEADLINE:g} s")]
+    except (DatabaseError, httpx.HTTPError) as error:
+        reason = str(error) or type(error).__name__
+        return [Finding(f"{component}.ended", component, Verdict.FAIL, f"could not be looked at: {reason}")]
+    return found if isinstance(found, list) else [found]
