@@ -65,6 +65,7 @@ async def api_over(
             await services.start()
             await until(lambda: services.limiter.mode == "postgres" and services.ring.in_use is not None)
             await until(lambda: services.watch.report is not None)
+            await services.watch.ping()  # judged again, with all of that known
         try:
             yield made
         finally:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,6 +13,7 @@ from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.support import Session, claim_one, enqueue, job, register, row, settle
 from tests.web.support import Api, api_over, frozen, make_token
 
+NOBODY = "01a21063-acb2-77ca-9207-5a35b76c8003"
 ONE = {"kind": "report", "args": {"n": 1}}
 
 
@@ -251,7 +251,7 @@ async def test_a_job_is_read_whole_with_its_events(api: Api, conn: Session) -> N
     assert body["timeout"] == 3600
 
 
-@pytest.mark.parametrize("path", [f"/api/jobs/{uuid4()}", f"/api/jobs/{uuid4()}/cancel", f"/api/jobs/{uuid4()}/retry"])
+@pytest.mark.parametrize("path", [f"/api/jobs/{NOBODY}", f"/api/jobs/{NOBODY}/cancel", f"/api/jobs/{NOBODY}/retry"])
 async def test_a_job_that_is_not_there_is_not_found(api: Api, path: str) -> None:
     answer = await (api.client.get(path) if path.count("/") == 3 else api.client.post(path))
     assert answer.status_code == 404
@@ -308,9 +308,9 @@ async def test_cancel_and_retry_do_what_the_ledger_allows_and_say_why_not(api: A
     [
         ("POST", "/api/jobs"),
         ("GET", "/api/jobs"),
-        ("GET", f"/api/jobs/{uuid4()}"),
-        ("POST", f"/api/jobs/{uuid4()}/cancel"),
-        ("POST", f"/api/jobs/{uuid4()}/retry"),
+        ("GET", f"/api/jobs/{NOBODY}"),
+        ("POST", f"/api/jobs/{NOBODY}/cancel"),
+        ("POST", f"/api/jobs/{NOBODY}/retry"),
     ],
 )
 async def test_with_postgres_stopped_each_route_answers_503_within_its_deadline(
