@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from holdfast.config import PREFIX, Settings
+from holdfast.config import ALIASES, PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README, EXAMPLE = ROOT / "README.md", ROOT / ".env.example"
@@ -19,6 +19,10 @@ HEAD = """\
 """
 
 
+#: The names that backends have already, by the setting's own name.
+ALSO = {name: alias for alias, name in ALIASES.items()}
+
+
 def shown(name: str) -> str:
     default = Settings.model_fields[name].default
     return ",".join(default) if isinstance(default, tuple) else "" if default is None else f"{default}"
@@ -27,7 +31,7 @@ def shown(name: str) -> str:
 def table() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        also = " (or `DATABASE_URL`)" if name == "database_url" else ""
+        also = f" (or `{ALSO[name]}`)" if name in ALSO else ""
         rows.append(f"| `{PREFIX}{name.upper()}`{also} | {shown(name)} | {field.description} |")
     return "\n".join(rows) + "\n"
 
@@ -36,7 +40,7 @@ def example() -> str:
     parts = [HEAD]
     for name, field in Settings.model_fields.items():
         meaning = textwrap.fill(field.description or "", 100, initial_indent="# ", subsequent_indent="# ")
-        variable = "DATABASE_URL" if name == "database_url" else f"{PREFIX}{name.upper()}"
+        variable = ALSO.get(name, f"{PREFIX}{name.upper()}")
         parts.append(f"{meaning}\n#{variable}={shown(name)}\n")
     return "\n".join(parts)
 

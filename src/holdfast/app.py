@@ -34,6 +34,7 @@ from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.limiter import RateLimiter
 from holdfast.services.run import Context
 from holdfast.services.waiter import Waiter
+from holdfast.sqs.bell import SqsBells
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -229,6 +230,7 @@ class Holdfast:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ledger: AsyncLedger | None = None
         self._enqueuer: Enqueuer | None = None
+        self._bells: SqsBells | None = None
         self._waiter: Waiter | None = None
         self._waiter_ledger: AsyncLedger | None = None
         self._sync: SyncLedger | None = None
@@ -437,7 +439,9 @@ class Holdfast:
                 return self._enqueuer  # somebody else was quicker, who came at the same time
             self._loop = loop
             self._ledger = AsyncLedger(database.dsn, name="holdfast app")
-            self._enqueuer = Enqueuer(self._ledger)
+            bell_url = self.settings.sqs_queue_url
+            self._bells = SqsBells(bell_url) if bell_url else None
+            self._enqueuer = Enqueuer(self._ledger, self._bells.ring if self._bells else None)
             self._waiter_ledger = AsyncLedger(database.dsn, name="holdfast wait")
             self._waiter = Waiter(self._waiter_ledger)
         return self._enqueuer
@@ -452,9 +456,11 @@ class Holdfast:
             for ledger in (self._ledger, self._waiter_ledger):
                 if ledger is not None:
                     await ledger.close()
+            if self._bells is not None:
+                await self._bells.close()
             if self._waiter is not None:
                 self._waiter.close()
-        self._enqueuer = self._ledger = self._waiter = self._waiter_ledger = None
+        self._enqueuer = self._ledger = self._waiter = self._waiter_ledger = self._bells = None
         self.close_sync()
 
     def close_sync(self) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,8 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Limit
 from holdfast.errors import ConfigurationError
+from holdfast.notify.addresses import check_webhook
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
+from holdfast.sqs.client import check_queue_url
 
 PREFIX = "HOLDFAST_"
 TOML_FILE = "holdfast.toml"
@@ -31,7 +33,7 @@ ENV_FILE = ".env"
 LONGEST = 10 * 366 * 86400.0
 
 #: Settings whose values are never shown.
-SECRETS = frozenset({"database_url", "api_key"})
+SECRETS = frozenset({"database_url", "api_key", "slack_webhook_url"})
 
 #: Names of our own that are no settings: they steer single commands or are passed between our processes.
 NOT_SETTINGS = frozenset({"HOLDFAST_CHILD", "HOLDFAST_CONFIG"})
@@ -92,9 +94,27 @@ class Settings(BaseModel):
         None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
     )
     api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast verify`.")
+    monitors: bool = Field(
+        True, description="Whether `worker` also runs the monitors beside its workers: dead letters, alerts, bells."
+    )
+    sqs_queue_url: str | None = Field(
+        None, description="An SQS queue for bells: it wakes idle workers, and no job depends on it. Holdfast's alone."
+    )
+    watched_queue_url: str | None = Field(
+        None,
+        description="Your own SQS queue: its dead letters are watched; nothing is sent to it, unless it is tagged"
+        " holdfast=bell.",
+    )
+    dlq_urls: tuple[str, ...] = Field(
+        (), description="Further dead-letter queues to watch, comma-separated; those of the two queues above are found."
+    )
+    dlq_interval: float = Field(300.0, gt=0, description="How often dead-letter queues are looked at.")
+    slack_webhook_url: SecretStr | None = Field(
+        None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", "trusted_proxies", mode="before")
+    @field_validator("queues", "trusted_proxies", "dlq_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -109,10 +129,30 @@ class Settings(BaseModel):
     @field_validator("rate_limit")
     @classmethod
     def _can_be_read(cls, value: str) -> str:
-        try:
-            Limit.parse(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
+        return _checked(Limit.parse, value)
+
+    @field_validator("sqs_queue_url")
+    @classmethod
+    def _is_for_bells(cls, value: str | None) -> str | None:
+        return (
+            value if value is None else _checked(check_queue_url, value, setting="HOLDFAST_SQS_QUEUE_URL", fifo=False)
+        )
+
+    @field_validator("watched_queue_url")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        return value if value is None else _checked(check_queue_url, value, setting="SQS_QUEUE_URL", fifo=True)
+
+    @field_validator("dlq_urls")
+    @classmethod
+    def _are_queues(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_checked(check_queue_url, each, setting="HOLDFAST_DLQ_URLS", fifo=True) for each in value)
+
+    @field_validator("slack_webhook_url")
+    @classmethod
+    def _is_webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _checked(check_webhook, value.get_secret_value())
         return value
 
     @field_validator("url")
@@ -148,12 +188,27 @@ class Settings(BaseModel):
             "sweep_interval": self.sweep_interval,
             "keep_finished": self.keep_finished,
             "keep_dead": self.keep_dead,
+            "bell_url": self.sqs_queue_url,
             "timings": LeaseTimings(beat_interval=self.beat_interval, lost_after=self.lost_after),
         }
         return WorkerSettings(**{**fields, **changes})
 
 
-_ALIASES = {"DATABASE_URL": "database_url"}
+#: Names that backends have already, and what they are here.
+ALIASES = {
+    "DATABASE_URL": "database_url",
+    "SQS_QUEUE_URL": "watched_queue_url",
+    "SLACK_WEBHOOK_URL": "slack_webhook_url",
+}
+
+
+def _checked(check: Callable[..., object], value: str, **options: Any) -> str:
+    """The value, with what the check says of it in the form that pydantic collects."""
+    try:
+        check(value, **options)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+    return value
 
 
 def load_settings(
@@ -205,7 +260,7 @@ def settings_fingerprint(folder: Path | None = None) -> str:
 
 def _from_environment(environment: Mapping[str, str | None], source: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for alias, name in _ALIASES.items():
+    for alias, name in ALIASES.items():
         if environment.get(alias):
             values[name] = environment[alias]
     for key, value in environment.items():

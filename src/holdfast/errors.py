@@ -19,6 +19,10 @@ HoldfastError
 │   ├── JobFailed             waiting for the result of a job that ended `dead`
 │   ├── JobCancelled          waiting for the result of a job that ended `cancelled`
 │   └── LeaseLost             this run no longer holds its job: nothing was written
+├── QueueError
+│   ├── QueueUnavailable      SQS does not answer, or not now
+│   ├── QueueNotFound         there is no such queue
+│   └── QueueRefused          SQS refuses: credentials, or a permission that is missing
 ├── WorkerGone                this worker was declared gone, which is final
 └── ResultTimeout             the job had not ended before the time that the caller gave
 """
@@ -98,6 +102,22 @@ class JobCancelled(JobError):
 
 class LeaseLost(JobError):
     """This run no longer holds its job; nothing was written."""
+
+
+class QueueError(HoldfastError):
+    """SQS could not do what was asked of it."""
+
+
+class QueueUnavailable(QueueError):
+    """SQS does not answer, or not now."""
+
+
+class QueueNotFound(QueueError):
+    """There is no such queue."""
+
+
+class QueueRefused(QueueError):
+    """SQS refuses: credentials, or a permission that is missing."""
 
 
 class WorkerGone(HoldfastError):

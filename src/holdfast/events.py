@@ -158,6 +158,69 @@ class LedgerLost:
 
 
 @dataclass(frozen=True)
+class QueueLost:
+    """A call to SQS failed; it is tried again. `error` holds no secret and no account's id."""
+
+    what: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ForeignMessageHeard:
+    """A queue that was given for bells holds somebody else's messages: no more is received from it."""
+
+    queue: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A monitor that runs alone has swept. `result`: what that came to."""
+
+    monitor: str
+    result: str
+
+
+@dataclass(frozen=True)
+class DeadLettersSeen:
+    """A dead-letter queue was looked at: `count` by SQS, `seen` messages, `new` ones. `complete`: all were seen."""
+
+    queue: str
+    count: int
+    seen: int
+    new: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class IncidentChanged:
+    """An incident was opened, grew worse or was resolved (`action`), and who is to be told is in the ledger."""
+
+    kind: str
+    action: str
+    title: str
+    arrivals: int
+
+
+@dataclass(frozen=True)
+class NotificationDelivered:
+    """Somebody was told of an incident. `reason`: first, worse, repeat, resolved, test."""
+
+    channel: str
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class NotificationFailed:
+    """A channel did not take a notification; it is tried again in `again_in` seconds."""
+
+    channel: str
+    error: str
+    attempts: int
+    again_in: float
+
+
+@dataclass(frozen=True)
 class LocalServerDied:
     """The local Postgres is gone; it is started again. `error`: why that failed, and it is tried once more."""
 
@@ -188,6 +251,13 @@ Event = (
     | LeaseWasLost
     | TrustChanged
     | LedgerLost
+    | QueueLost
+    | ForeignMessageHeard
+    | Swept
+    | DeadLettersSeen
+    | IncidentChanged
+    | NotificationDelivered
+    | NotificationFailed
     | LocalServerDied
     | LocalServerStarted
 )

@@ -38,8 +38,9 @@ def probe(folder: Path, *args: str) -> tuple[int, str]:
 def test_a_worker_that_runs_passes(database: str, folder: Path) -> None:
     with worker(folder, database) as service:
         code, out = probe(folder)
-        pid = child_pid(service, "worker-1")
-    assert (code, out) == (0, f"pass  worker-{service.process.pid}: worker-1 (pid {pid})\n")
+        pids = [child_pid(service, name) for name in ("worker-1", "monitors")]
+    processes = f"worker-1 (pid {pids[0]}), monitors (pid {pids[1]})"
+    assert (code, out) == (0, f"pass  worker-{service.process.pid}: {processes}\n")
 
 
 def test_nothing_runs_here_is_an_exit_code_of_its_own(folder: Path) -> None:
@@ -77,9 +78,9 @@ def test_programs_get_json(database: str, folder: Path) -> None:
     with worker(folder, database):
         (service,) = json.loads(probe(folder, "--json")[1])["services"]
     assert service["answer"]["problems"] == []
-    (process,) = service["answer"]["processes"]
-    assert process["name"] == "worker-1"
-    assert process["progress_ago"] < 60
+    progress = {process["name"]: process["progress_ago"] for process in service["answer"]["processes"]}
+    assert set(progress) == {"worker-1", "monitors"}
+    assert max(progress.values()) < 60
 
 
 def test_a_web_server_can_be_asked_instead(database: str, folder: Path) -> None:

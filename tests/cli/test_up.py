@@ -16,7 +16,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from holdfast.cli.api_child import bind
-from holdfast.cli.up import is_loopback
+from holdfast.cli.specs import is_loopback
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up

@@ -10,13 +10,16 @@ from holdfast.core.health import (
     FROM_REPORT,
     Check,
     Ended,
+    Incident,
     Ledger,
     Limits,
     Monitor,
+    Notifications,
     Postgres,
     Process,
     Queue,
     Report,
+    SqsQueue,
     Stale,
     Status,
     UnknownKind,
@@ -38,6 +41,8 @@ GOOD = Report(
     stale=Stale(0, {}),
     dead=0,
     monitors=(SWEEPS,),
+    notifications=Notifications(0, 0, 0.0, None),
+    incidents=(),
 )
 ANSWERS = Ledger(None, 0.002)
 
@@ -99,6 +104,20 @@ def test_what_is_well_passes_without_a_word() -> None:
         ("monitors", replace(GOOD, monitors=(replace(SWEEPS, swept_ago=None),)), "fail", "has never swept"),
         ("monitors", replace(GOOD, monitors=(replace(SWEEPS, every=None),)), "fail", "no monitor has ever swept"),
         ("monitors", replace(GOOD, monitors=(replace(SWEEPS, is_held=True),)), "warn", "the brake holds"),
+        (
+            "notifications",
+            replace(GOOD, notifications=Notifications(3, 1, 9.0, "Slack refuses")),
+            "warn",
+            "Slack refuses",
+        ),
+        ("notifications", replace(GOOD, notifications=Notifications(3, 0, 200.0, None)), "warn", "nobody delivers"),
+        ("notifications", replace(GOOD, notifications=Notifications(3, 0, 9.0, None)), "pass", ""),
+        (
+            "incidents",
+            replace(GOOD, incidents=(Incident("x", "2 jobs died", 600),)),
+            "warn",
+            "2 jobs died, open for 10",
+        ),
     ],
 )
 def test_each_check_says_what_is_wrong(name: str, report: Report, status: str, said: str) -> None:
@@ -110,6 +129,12 @@ def test_each_check_says_what_is_wrong(name: str, report: Report, status: str, s
 def test_a_database_that_does_not_answer_fails_and_a_slow_one_warns() -> None:
     assert check("database", ledger=Ledger("it does not answer", None)).status is Status.FAIL
     assert check("database", ledger=Ledger(None, 0.8)).output == "it took 800 ms to answer"
+
+
+def test_a_queue_of_sqs_that_cannot_be_asked_fails_the_queues() -> None:
+    found = check("queues", sqs=(SqsQueue("bells", "bells", "SQS does not answer"), SqsQueue("own", "watched")))
+    assert (found.status, found.output) == (Status.FAIL, "SQS queue bells (bells): SQS does not answer")
+    assert set(found.observed["sqs"]) == {"bells", "own"}
 
 
 def test_limits_in_memory_are_a_warning() -> None:

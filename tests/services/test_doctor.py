@@ -16,8 +16,9 @@ from holdfast.core.ratelimit import Limit
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import Introduction, announce_service
 from holdfast.services.checks import jobs
-from holdfast.services.checks.deployment import Deployment, Here
+from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
+from holdfast.services.restarts import Here
 from tests.services.helpers import app_on, until, working
 from tests.support import Session
 from tests.web.support import api_over

@@ -9,7 +9,10 @@ from tests.services.helpers import until
 from tests.support import Session, calm, enqueue, register
 from tests.web.support import ELSEWHERE, HERE, Api, api_over, frozen, make_token
 
-CHECKS = ["database", "workers", "queues", "jobs", "stale_jobs", "dead_letters", "monitors", "rate_limits"]
+CHECKS = [
+    "database", "workers", "queues", "jobs", "stale_jobs", "dead_letters", "incidents", "monitors", "notifications",
+    "rate_limits",
+]  # fmt: skip
 
 
 def all_is_well(conn: Session) -> None:

@@ -20,6 +20,7 @@ from holdfast.config import Settings
 from holdfast.core.ratelimit import Limit
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
+from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.web.app import create_app
 from holdfast.web.services import ApiServices, ApiSettings
 
@@ -36,6 +37,7 @@ class ApiPlan:
     app: str | None
     settings: str
     is_private: bool
+    has_slack: bool
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -88,6 +90,9 @@ async def _serve(plan: ApiPlan) -> None:
         rate_limit=Limit.parse(settings.rate_limit),
         trusted_proxies=[ipaddress.ip_network(each) for each in settings.trusted_proxies],
         kinds=load_app(plan.app).kinds if plan.app else {},
+        bell_url=settings.sqs_queue_url,
+        sqs_queues=_sqs_queues(settings),
+        channels=["slack" if plan.has_slack else "log"],
     )
     server = _Server(
         uvicorn.Config(
@@ -106,6 +111,12 @@ async def _serve(plan: ApiPlan) -> None:
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
     await server.serve(sockets=[bind(settings.host, settings.port)])
+
+
+def _sqs_queues(settings: Settings) -> list[WatchedQueue]:
+    roles = {settings.sqs_queue_url: "bells", settings.watched_queue_url: "watched"}
+    roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
+    return [WatchedQueue(url, role) for url, role in roles.items() if url]
 
 
 def _supervisor_died(link: socket.socket, server: _Server) -> None:

@@ -90,7 +90,7 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
         sinks=Sinks([LogSink()]),
-        progressed=_Progress(link).made,
+        progressed=Progress(link).made,
         exit_process=leave,
     )
     loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     return await worker.run()
 
 
-class _Progress:
+class Progress:
     """Tells the supervisor, at most each second, that the claim loop turns."""
 
     def __init__(self, link: socket.socket) -> None:

@@ -21,7 +21,7 @@ from holdfast.app import new_id
 from holdfast.cli.demo_kinds import digest, hf
 from holdfast.cli.demo_report import FEWEST_IN_FLIGHT, Fault, Report, check_jobs, check_rescues, measure
 from holdfast.cli.demo_view import View
-from holdfast.cli.worker import worker_specs
+from holdfast.cli.specs import worker_specs
 from holdfast.config import Settings
 from holdfast.errors import DatabaseUnavailable
 from holdfast.events import Sinks

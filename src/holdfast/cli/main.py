@@ -47,10 +47,12 @@ def application() -> "typer.Typer":
     """All commands, in the order of `--help`."""
     import typer
 
+    from holdfast.cli.api import api
     from holdfast.cli.demo import demo
     from holdfast.cli.jobs import jobs
     from holdfast.cli.keys import keys
     from holdfast.cli.migrate import migrate
+    from holdfast.cli.monitor import monitor
     from holdfast.cli.probe import probe
     from holdfast.cli.up import up
     from holdfast.cli.verify import verify
@@ -81,6 +83,8 @@ def application() -> "typer.Typer":
 
     command.command()(up)
     command.command()(worker)
+    command.command(short_help="Run the HTTP API alone.")(api)
+    command.add_typer(monitor, name="monitor")
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
     command.command(short_help="Examine the running deployment, with the way out for what is wrong.")(verify)

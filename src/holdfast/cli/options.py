@@ -1,16 +1,20 @@
 """Options that several commands share, and what they mean."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from holdfast.config import SECRETS, Settings, load_settings
+from holdfast.config import ENV_FILE, SECRETS, TOML_FILE, Settings, load_settings, settings_fingerprint
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import SyncLedger
+from holdfast.services.restarts import Here
 
 DatabaseUrl = Annotated[
     str | None,
@@ -48,6 +52,19 @@ def open_database(settings: Settings) -> Database:
     """The ledger's database, at the schema level of this Holdfast. To be released."""
     url = settings.database_url
     return resolve_database(None if url is None else url.get_secret_value(), data_dir=settings.data_dir)
+
+
+def here() -> Here:
+    """This place, to compare running services with."""
+    folder = Path.cwd()
+    written = [(folder / name).stat().st_mtime for name in (ENV_FILE, TOML_FILE) if (folder / name).exists()]
+    return Here(
+        socket.gethostname(),
+        str(folder),
+        version("holdfast"),
+        settings_fingerprint(folder),
+        datetime.fromtimestamp(max(written), UTC) if written else None,
+    )
 
 
 def told(settings: Settings) -> str:

@@ -2,24 +2,21 @@
 
 import asyncio
 import importlib.util
-import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
 from holdfast.cli.loading import load_app
-from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting, told
+from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
+from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.specs import api_spec, is_loopback, monitor_spec, worker_specs
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database
 from holdfast.postgres.keys import list_api_keys
 from holdfast.postgres.ledger import SyncLedger
-from holdfast.services.supervisor import ChildSpec
 
 DEMO = "holdfast.cli.demo_kinds:hf"
 
@@ -49,22 +46,24 @@ def up(
         database_url, data_dir, app=workers.choose_app(app, app_option), queues=queues, slots=slots,
         processes=processes, drain_timeout=drain_timeout, host=host, port=port, log_level=log_level,
     )  # fmt: skip
-    workers.require_unix()
+    require_unix()
+    require_sqs(settings)
     reference = settings.app or DEMO
     loaded = load_app(reference)
     if settings.app is not None and database_url is None and data_dir is None:
         settings = workers.with_database_of(loaded, settings)
     settings = settings.model_copy(update={"port": free_port(settings), "queues": loaded.served_queues(settings)})
-    workers.start_logging(settings)
+    start_logging(settings)
     database = open_database(settings)
     try:
         require_keys(settings.host, database.dsn)
-        workers.show_start(_lines(settings, database, workers.describe_kinds(loaded.kinds)))
+        show_start(_lines(settings, database, workers.describe_kinds(loaded.kinds)), database.dsn)
         supervisor_id = new_id()
         specs = [api_spec(settings, database.dsn)]
-        specs += workers.worker_specs(settings, reference, database.dsn, supervisor_id)
+        specs += worker_specs(settings, reference, database.dsn, supervisor_id)
+        specs.append(monitor_spec(settings, database.dsn, dlq=True, rings=True))
         clean = asyncio.run(
-            workers.supervise(
+            supervise(
                 "up",
                 specs,
                 settings,
@@ -77,14 +76,6 @@ def up(
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def require_keys(host: str, dsn: str) -> None:
@@ -114,18 +105,6 @@ def free_port(settings: Settings) -> int:
     return port
 
 
-def api_spec(settings: Settings, dsn: str) -> ChildSpec:
-    """The API's process."""
-    from holdfast.cli.api_child import ApiPlan, command
-
-    plan = ApiPlan(0, dsn, settings.app, told(settings), is_private=is_loopback(settings.host))
-
-    def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        return command(replace(plan, link=link))
-
-    return ChildSpec("api", start, is_worker=False)
-
-
 def address_of(settings: Settings) -> str:
     """Where the API answers, as people type it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -140,5 +119,5 @@ def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str
         ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
         ("app", known),
         ("workers", workers.describe_workers(settings)),
-        ("stop", workers.describe_stop(settings)),
+        ("stop", describe_stop(settings)),
     ]

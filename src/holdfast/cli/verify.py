@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -14,16 +11,16 @@ import typer
 from rich.text import Text
 
 from holdfast.app import new_id
-from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings, setting
+from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting
 from holdfast.cli.output import clean, print_json, show, table
-from holdfast.config import ENV_FILE, TOML_FILE, Settings, settings_fingerprint
+from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
 from holdfast.postgres.dsn import parse, shown
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import list_services
-from holdfast.services.checks.deployment import Deployment, Here
+from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
 from holdfast.services.probe import ask_all, run_dir
 
@@ -69,7 +66,7 @@ async def _deployment(settings: Settings) -> AsyncIterator[Deployment]:
     ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
     try:
         async with httpx.AsyncClient(base_url=await _address(settings, ledger), timeout=DEADLINE) as http:
-            yield Deployment(dsn, where, ledger, http, _here(), settings.stale_after)
+            yield Deployment(dsn, where, ledger, http, here(), settings.stale_after)
     finally:
         await ledger.close()
 
@@ -102,18 +99,6 @@ async def _address(settings: Settings, ledger: AsyncLedger) -> str:
                 return told.address
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}"
-
-
-def _here() -> Here:
-    folder = Path.cwd()
-    written = [(folder / name).stat().st_mtime for name in (ENV_FILE, TOML_FILE) if (folder / name).exists()]
-    return Here(
-        socket.gethostname(),
-        str(folder),
-        version("holdfast"),
-        settings_fingerprint(folder),
-        datetime.fromtimestamp(max(written), UTC) if written else None,
-    )
 
 
 def _lines(finding: Finding) -> list[Text]:

@@ -1,39 +1,18 @@
 """`holdfast worker`: worker processes under a supervisor, for one application."""
 
 import asyncio
-import contextlib
-import logging
-import os
-import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated
-from uuid import UUID
 
 import typer
-from rich.text import Text
 
 from holdfast.app import Holdfast, new_id
-from holdfast.cli.child import ChildPlan, command
 from holdfast.cli.loading import load_app
-from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting, told
-from holdfast.cli.output import pairs, show
-from holdfast.config import Settings, settings_fingerprint
+from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
+from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.specs import monitor_spec, worker_specs
+from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
-from holdfast.events import Sinks
-from holdfast.instrument.logs import LogSink
-from holdfast.postgres.database import Database
-from holdfast.postgres.presence import Introduction
-from holdfast.services.local_server import LocalServerKeeper
-from holdfast.services.presence import Presence
-from holdfast.services.probe import answering, run_dir
-from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
-
-#: A worker says something each second; a busy machine may keep it from that for a few.
-SHORTEST_SILENCE = 5.0
 
 App = Annotated[
     str | None,
@@ -77,6 +56,7 @@ def worker(
             "no application: name it as module:attribute, for example: holdfast worker tasks:hf (or set HOLDFAST_APP)"
         )
     require_unix()
+    require_sqs(settings)
     loaded = load_app(reference)
     settings = settings.model_copy(update={"queues": loaded.served_queues(settings)})
     if database_url is None and data_dir is None:
@@ -90,22 +70,19 @@ def worker(
                 ("app", f"{reference} with {describe_kinds(loaded.kinds)}"),
                 ("workers", describe_workers(settings)),
                 ("stop", describe_stop(settings)),
-            ]
+            ],
+            database.dsn,
         )
         supervisor_id = new_id()
         specs = worker_specs(settings, reference, database.dsn, supervisor_id)
+        if settings.monitors:
+            specs.append(monitor_spec(settings, database.dsn, dlq=True, rings=True))
         clean = asyncio.run(
             supervise("worker", specs, settings, loaded.kinds, database=database, supervisor_id=supervisor_id)
         )
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
-
-
-def require_unix() -> None:
-    """Process groups, descriptors handed to children, SIGKILL: the supervisor needs them."""
-    if os.name != "posix":
-        raise ConfigurationError("workers need Linux or macOS; run them there, or in a container")
 
 
 def choose_app(argument: str | None, option: str | None) -> str | None:
@@ -119,144 +96,6 @@ def with_database_of(app: Holdfast, settings: Settings) -> Settings:
     """An application that names its database in its code enqueues there, so that is where its workers look."""
     own = app.settings
     return settings.model_copy(update={"database_url": own.database_url, "data_dir": own.data_dir})
-
-
-def start_logging(settings: Settings) -> None:
-    """Log lines to standard error, in the form that the worker processes use."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
-
-
-def worker_specs(settings: Settings, app: str, dsn: str, supervisor_id: UUID) -> list[ChildSpec]:
-    """One process to keep alive for each of `processes`, and the one that exists only while there are suspects."""
-
-    def spec(name: str, *, quarantine: bool) -> ChildSpec:
-        def start(worker_id: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
-            plan = ChildPlan(str(worker_id), str(supervisor_id), link, app, dsn, told(settings), quarantine=quarantine)
-            return command(plan)
-
-        return ChildSpec(name, start, on_demand=quarantine)
-
-    workers = [spec(f"worker-{number + 1}", quarantine=False) for number in range(settings.processes)]
-    return [*workers, spec("quarantine", quarantine=True)]
-
-
-async def supervise(
-    name: str,
-    specs: Sequence[ChildSpec],
-    settings: Settings,
-    kinds: Mapping[str, object],
-    *,
-    database: Database,
-    supervisor_id: UUID,
-    address: str | None = None,
-) -> bool:
-    """Keep the processes running until a signal, and the local server if there is one; whether they ended cleanly.
-
-    `name` is what this service is called where people see it: in the ledger, and by `holdfast probe`.
-    """
-    sinks = Sinks([LogSink()])
-    supervisor = Supervisor(
-        database.dsn,
-        specs,
-        SupervisorSettings(
-            drain_timeout=settings.drain_timeout,
-            silence=max(settings.worker_settings().timings.exit_after, SHORTEST_SILENCE),
-            stale_after=settings.stale_after,
-            sweep_interval=settings.sweep_interval,
-            queues=settings.queues,
-            kinds=tuple(kinds),
-        ),
-        supervisor_id=supervisor_id,
-        new_id=new_id,
-        sinks=sinks,
-    )
-    stop = _Stop(supervisor, settings)
-    presence = Presence(database.dsn, introduce(name, supervisor_id, address))
-    with stop.on_signals():
-        async with (
-            _kept(database, sinks),
-            _beside(presence.run()),
-            _probe(settings, name, supervisor, address),
-        ):
-            await supervisor.run()
-    show("killed" if stop.asked > 1 else "stopped")
-    return stop.asked < 2
-
-
-@contextlib.asynccontextmanager
-async def _kept(database: Database, sinks: Sinks) -> AsyncIterator[None]:
-    if database.server is None:
-        yield
-        return
-    async with _beside(LocalServerKeeper(database.server, sinks).run()):
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Runs while the block does, and is cancelled at its end."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _probe(
-    settings: Settings, name: str, supervisor: Supervisor, address: str | None
-) -> contextlib.AbstractAsyncContextManager[None]:
-    """Without a folder for its socket a service runs all the same: only `holdfast probe` does not find it."""
-    try:
-        return answering(run_dir(settings.run_dir), name, supervisor.processes, address)
-    except ConfigurationError as error:
-        logging.getLogger("holdfast").warning("no answers to holdfast probe: %s", error)
-        return contextlib.nullcontext()
-
-
-def introduce(name: str, id: UUID, address: str | None) -> Introduction:
-    """What this service says of itself."""
-    folder = Path.cwd()
-    return Introduction(
-        id, name, socket.gethostname(), os.getpid(), version("holdfast"), str(folder),
-        settings_fingerprint(folder), address,
-    )  # fmt: skip
-
-
-class _Stop:
-    """What a signal does: the first drains, the second kills."""
-
-    def __init__(self, supervisor: Supervisor, settings: Settings) -> None:
-        self.asked = 0
-        self._supervisor = supervisor
-        self._settings = settings
-
-    @contextlib.contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """A signal that is ignored stays ignored: nohup, or a shell's background job."""
-        loop = asyncio.get_running_loop()
-        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
-        for number in numbers:
-            loop.add_signal_handler(number, self._ask)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    def _ask(self) -> None:
-        self.asked += 1
-        if self.asked == 1:
-            show(f"stopping: running jobs get {self._settings.drain_timeout:g} s to finish; once more kills them")
-        self._supervisor.stop()
-
-
-def show_start(lines: Sequence[tuple[str, str]]) -> None:
-    """The first lines: what runs, and where."""
-    show(Text(f"Holdfast {version('holdfast')}", "bold"), pairs([(name, Text(value)) for name, value in lines]))
 
 
 def describe_kinds(kinds: Mapping[str, object], most: int = 6) -> str:
@@ -273,8 +112,3 @@ def describe_workers(settings: Settings) -> str:
     many = "es" * (settings.processes > 1)
     queues = f"queue{'s' * (len(settings.queues) > 1)} {', '.join(settings.queues)}"
     return f"{settings.processes} process{many} with {settings.slots} slots each, on {queues}"
-
-
-def describe_stop(settings: Settings) -> str:
-    """How this is ended."""
-    return f"Ctrl-C, or: kill {os.getpid()} (running jobs get {settings.drain_timeout:g} s to finish)"

@@ -136,6 +136,25 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Notifications:
+    """Those that were not delivered yet, counted to 1,000. `failing`: tried in vain; `oldest` in seconds."""
+
+    waiting: int
+    failing: int
+    oldest: float
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class Incident:
+    """One that is open. `open_for` in seconds."""
+
+    kind: str
+    title: str
+    open_for: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What one look at the ledger brought (the SQL function health_report). Times in seconds."""
 
@@ -149,6 +168,8 @@ class Report:
     stale: Stale
     dead: int
     monitors: tuple[Monitor, ...]
+    notifications: Notifications
+    incidents: tuple[Incident, ...]
 
 
 @dataclass(frozen=True)
@@ -160,11 +181,30 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class SqsQueue:
+    """A queue of SQS as this process sees it.
+
+    `role`: bell, watched or dead letters; `problem`: why it cannot be asked.
+    """
+
+    name: str
+    role: str
+    problem: str | None = None
+    visible: int | None = None
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True)
 class Process:
-    """What the judging process knows of itself."""
+    """What the judging process knows of itself, and sees besides the ledger.
+
+    `channels`: who would be told of incidents.
+    """
 
     limiter: Source | None = None
     refused: int = 0
+    sqs: tuple[SqsQueue, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def judge(
@@ -181,17 +221,21 @@ def judge(
     return (
         _database(ledger, report.postgres, limits),
         _workers(report),
-        _queues(report, limits),
+        _queues(report, process.sqs, limits),
         _jobs(report),
         _stale_jobs(report.stale),
         _dead_letters(report),
+        _incidents(report.incidents),
         _monitors(report.monitors),
+        _notifications(report.notifications, process.channels),
         *_limiter(process),
     )
 
 
 #: The checks that are judged by a look at the ledger.
-FROM_REPORT = ("workers", "queues", "jobs", "stale_jobs", "dead_letters", "monitors")
+FROM_REPORT = (
+    "workers", "queues", "jobs", "stale_jobs", "dead_letters", "incidents", "monitors", "notifications"
+)  # fmt: skip
 
 
 def _verdict(name: str, observed: Mapping[str, Any], *, fails: Sequence[str] = (), warns: Sequence[str] = ()) -> Check:
@@ -247,8 +291,9 @@ def _workers(report: Report) -> Check:
     return _verdict("workers", observed, fails=fails, warns=warns)
 
 
-def _queues(report: Report, limits: Limits) -> Check:
-    fails, warns = [], []
+def _queues(report: Report, sqs: Sequence[SqsQueue], limits: Limits) -> Check:
+    fails = [f"SQS queue {queue.name} ({queue.role}): {queue.problem}" for queue in sqs if queue.problem]
+    warns = []
     has_room = report.running < report.workers.slots
     for queue in report.queues:
         waited = queue.due_for
@@ -263,7 +308,11 @@ def _queues(report: Report, limits: Limits) -> Check:
     for unknown in report.unknown_kinds:
         if unknown.due_for > limits.unserved_after and report.workers.live:
             warns.append(f"{unknown.queue}: no worker of this queue knows kind {unknown.kind!r:.80}, which is due")
-    observed = {queue.name: _observed_queue(queue) for queue in report.queues}
+    observed: dict[str, Any] = {queue.name: _observed_queue(queue) for queue in report.queues}
+    if sqs:
+        observed["sqs"] = {
+            queue.name: {"role": queue.role, "visible": queue.visible, "in_flight": queue.in_flight} for queue in sqs
+        }
     return _verdict("queues", observed, fails=fails, warns=warns)
 
 
@@ -319,6 +368,26 @@ def _dead_letters(report: Report) -> Check:
     observed = {"jobs": report.dead if report.dead <= 1000 else "more than 1000", "of_the_last_hour": recent}
     warns = [f"{recent} jobs ended dead within the last hour: holdfast jobs list --status dead"] if recent else []
     return _verdict("dead_letters", observed, warns=warns)
+
+
+def _incidents(incidents: Sequence[Incident]) -> Check:
+    warns = [f"{incident.title}, open for {incident.open_for / 60:.0f} min" for incident in incidents]
+    return _verdict("incidents", {"open": len(incidents) if len(incidents) < 20 else "20 or more"}, warns=warns)
+
+
+def _notifications(notifications: Notifications, channels: Sequence[str]) -> Check:
+    observed = {
+        "channels": list(channels),
+        "waiting": notifications.waiting,
+        "failing": notifications.failing,
+        "oldest_s": round(notifications.oldest, 1),
+    }
+    warns = []
+    if notifications.failing:
+        warns.append(f"{notifications.failing} could not be delivered yet: {notifications.last_error}")
+    elif notifications.oldest > 120:
+        warns.append(f"{notifications.waiting} wait since {notifications.oldest:.0f} s, and nobody delivers them")
+    return _verdict("notifications", observed, warns=warns)
 
 
 def _monitors(monitors: Sequence[Monitor]) -> Check:

@@ -352,6 +352,24 @@ def ring(queues: Sequence[str]) -> Call[Any]:
     return Call("ring", "SELECT pg_notify('holdfast_bell', q) FROM unnest(%s::text[]) AS q", (list(queues),), _scalar)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueToRing:
+    """A queue with due jobs and idle workers, and how many bells it needs."""
+
+    queue: str
+    bells: int
+
+
+def queues_to_ring(again_after: float) -> Call[QueueToRing]:
+    """Which queues need bells now; marks them as rung."""
+    return Call(
+        "queues_to_ring",
+        "SELECT queue, bells FROM holdfast.queues_to_ring(%s::interval)",
+        (timedelta(seconds=again_after),),
+        QueueToRing,
+    )
+
+
 def prune(keep_finished: float, keep_dead: float, max_jobs: int, after: tuple[datetime, UUID] | None) -> Call[Pruned]:
     behind = after or (None, None)
     return Call(

@@ -21,6 +21,7 @@ class Service:
     folder: str
     settings_hash: str
     address: str | None
+    bell_url: str | None
     started_at: datetime
     seen_at: datetime
 
@@ -37,6 +38,7 @@ class Introduction:
     folder: str
     settings_hash: str
     address: str | None = None
+    bell_url: str | None = None
 
 
 def announce_service(service: Introduction) -> Call[Any]:

@@ -1,25 +1,34 @@
 """The enqueuer: writes jobs for a program, many callers' jobs in one transaction, and rings after the commit."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, QueueError
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import Executor
 from holdfast.services.batcher import Batcher
 
+_log = logging.getLogger("holdfast")
+
 RING_EVERY = 0.05
 CHUNK = 1000
+#: Seconds that a bell over SQS may take: nothing waits for it.
+BELL_DEADLINE = 10.0
+
+Ring = Callable[[Sequence[str]], Awaitable[object]]
 
 
 class Enqueuer:
-    """Callers in one event loop share round trips; each waits for its own commit."""
+    """Callers in one event loop share round trips; each waits for its own commit.
 
-    def __init__(self, ledger: Executor) -> None:
+    `bell` rings over SQS, besides the one in Postgres.
+    """
+
+    def __init__(self, ledger: Executor, bell: Ring | None = None) -> None:
         self._ledger = ledger
         self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(self._send, max_items=CHUNK)
-        self._to_ring: set[str] = set()
-        self._ringer: asyncio.Task[None] | None = None
+        self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(_bounded(bell))])
 
     async def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs; their answers in the same order. Raises what the ledger raises; may then be repeated as it is."""
@@ -33,8 +42,14 @@ class Enqueuer:
     async def idle(self) -> None:
         """Wait until everything is written and rung."""
         await self._batcher.idle()
-        if self._ringer is not None:
-            await asyncio.wait({self._ringer})
+        for coalescer in self._coalescers:
+            await coalescer.idle()
+
+    def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
+        """Tell the workers of committed jobs, those of the same queue together."""
+        queues = {job.queue for job in jobs if not job.delay and job.run_at is None}
+        for coalescer in self._coalescers:
+            coalescer.add(queues)
 
     async def _send(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         call = calls.enqueue_many(batch)
@@ -46,20 +61,44 @@ class Enqueuer:
         self.ring_for(batch)
         return sorted(answers, key=lambda answer: answer.ord)
 
-    def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
-        """Tell the workers of committed jobs. The first bell goes out at once, those of the next 50 ms together."""
-        self._to_ring |= {job.queue for job in jobs if not job.delay and job.run_at is None}
-        if self._to_ring and self._ringer is None:
-            self._ringer = asyncio.get_running_loop().create_task(self._ring_soon())
+    async def _notify(self, queues: Sequence[str]) -> None:
+        await self._ledger.call(calls.ring(queues))
 
-    async def _ring_soon(self) -> None:
+
+class _Coalescer:
+    """Rings for the first at once, and for those of the next 50 ms together."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._waiting: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, queues: set[str]) -> None:
+        self._waiting |= queues
+        if self._waiting and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def idle(self) -> None:
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
         try:
-            while self._to_ring:
-                queues, self._to_ring = sorted(self._to_ring), set()
+            while self._waiting:
+                queues, self._waiting = sorted(self._waiting), set()
                 try:
-                    await self._ledger.call(calls.ring(queues))
-                except DatabaseError:
-                    return  # a bell may be lost: workers poll
+                    await self._ring(queues)
+                except (DatabaseError, QueueError, TimeoutError) as error:
+                    _log.debug("a bell was lost, which costs a poll: %s", error)
+                    return
                 await asyncio.sleep(RING_EVERY)
         finally:
-            self._ringer = None
+            self._task = None
+
+
+def _bounded(ring: Ring) -> Ring:
+    async def ring_in_time(queues: Sequence[str]) -> None:
+        async with asyncio.timeout(BELL_DEADLINE):
+            await ring(queues)
+
+    return ring_in_time

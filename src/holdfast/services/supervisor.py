@@ -48,13 +48,15 @@ PROGRESS = b"p"
 class ChildSpec:
     """A process to keep alive. `command` gets the worker's id and the descriptor of its end of the pair.
 
-    `is_worker` children have a row in the ledger; others (the API) are only started again.
+    `is_worker` children have a row in the ledger; others are only started again. One that `tells_progress` says so at
+    each turn of its main loop.
     """
 
     name: str
     command: Callable[[UUID, int], tuple[Sequence[str], Mapping[str, str]]]
     is_worker: bool = True
     on_demand: bool = False
+    tells_progress: bool = True
 
 
 @dataclass
@@ -82,6 +84,7 @@ class SupervisorSettings:
     sweep_interval: float = 5.0
     queues: Sequence[str] = ("default",)
     kinds: Sequence[str] = ()
+    sweep: bool = True
 
 
 class Supervisor:
@@ -129,7 +132,7 @@ class Supervisor:
                 child.process.pid,
                 now - child.started_at,
                 now - child.heard_at,
-                now - child.progressed_at if child.spec.is_worker else None,
+                now - child.progressed_at if child.spec.tells_progress else None,
             )
             for child in list(self._children.values())
         ]
@@ -145,7 +148,7 @@ class Supervisor:
         sweeper = Sweeper(
             self._ledger, self._sinks, interval=self._settings.sweep_interval, stale_after=self._settings.stale_after
         )
-        sweeping = asyncio.create_task(sweeper.run())
+        sweeping = asyncio.create_task(sweeper.run() if self._settings.sweep else asyncio.sleep(0))
         try:
             await asyncio.gather(*keepers)
             await asyncio.gather(*self._declaring)

@@ -1,10 +1,11 @@
 """The sweeper: finds the stuck jobs and takes them back. Every worker has one; in each interval one of them sweeps."""
 
 import asyncio
+from collections.abc import Callable
 from uuid import UUID
 
 from holdfast.errors import DatabaseError
-from holdfast.events import BrakeHeld, JobRescued, LedgerLost, Sinks, StaleJobLocked, WorkerMarkedGone
+from holdfast.events import BrakeHeld, JobRescued, LedgerLost, Sinks, StaleJobLocked, Swept, WorkerMarkedGone
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep, locked_stale_jobs
@@ -14,9 +15,23 @@ BATCH = 1000
 
 
 class Sweeper:
-    """Sweeps every `interval` seconds over all processes that share the ledger."""
+    """Sweeps every `interval` seconds over all processes that share the ledger.
 
-    def __init__(self, ledger: AsyncLedger, sinks: Sinks, *, interval: float, stale_after: float) -> None:
+    `tells` of each sweep, not only of rescues.
+    """
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        sinks: Sinks,
+        *,
+        interval: float,
+        stale_after: float,
+        tells: bool = False,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._tells = tells
+        self._turned = turned
         self._ledger = ledger
         self._sinks = sinks
         self._interval = interval
@@ -25,6 +40,7 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled. Half the interval apart, so that a sweep missed by its process is soon another's."""
         while True:
+            self._turned()
             try:
                 if await self._ledger.call(begin_sweep(MONITOR, self._interval)):
                     await self.step()
@@ -54,9 +70,10 @@ class Sweeper:
         for job in locked:
             self._sinks.emit(StaleJobLocked(job.id, job.reason, job.pid, job.application_name, job.state, job.since))
         await self._ledger.call(calls.count_events(self._stale_after))
-        await self._ledger.call(
-            end_sweep(MONITOR, {"rescued": rescued, "gone": gone, "held": held, "locked": len(locked)})
-        )
+        result = {"rescued": rescued, "gone": gone, "held": held, "locked": len(locked)}
+        await self._ledger.call(end_sweep(MONITOR, result))
+        if self._tells:
+            self._sinks.emit(Swept(MONITOR, ", ".join(f"{name} {value or 0}" for name, value in result.items())))
         return rescued
 
 

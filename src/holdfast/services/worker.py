@@ -23,9 +23,11 @@ from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.core.pacing import plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
+    ForeignMessageHeard,
     JobFailed,
     LeaseWasLost,
     LedgerLost,
+    QueueLost,
     Sinks,
     TrustChanged,
     WorkerCondemned,
@@ -46,6 +48,8 @@ from holdfast.services.run import Run, StopReason
 from holdfast.services.settler import Settler
 from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
+from holdfast.sqs.bell import WAIT, SqsListener
+from holdfast.sqs.client import queue_name
 
 P = ParamSpec("P")
 
@@ -76,6 +80,7 @@ class WorkerSettings:
     condemn_after: float = 30.0
     keep_finished: float = 7 * 86400.0
     keep_dead: float = 90 * 86400.0
+    bell_url: str | None = None
     timings: LeaseTimings = field(default_factory=LeaseTimings)
     sweep: bool = True
     quarantine: bool = False
@@ -126,6 +131,7 @@ class Worker:
         self._gone = False
         self._leaving = False
         self._rung = True
+        self._ledger_answers = True
         self._floor: calls.Floor | None = None
         self._full_claim_at = 0.0
         self._loop_lag = 0.0
@@ -177,6 +183,8 @@ class Worker:
             loop.create_task(self._watch_itself()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
+        listener = self._listener()
+        listening = loop.create_task(listener.listen()) if listener else None
         if settings.sweep:
             sweeper = Sweeper(
                 self._ledger, self._sinks, interval=settings.sweep_interval, stale_after=settings.stale_after
@@ -188,6 +196,8 @@ class Worker:
             helpers.append(loop.create_task(pruner.run()))
         try:
             await self._claim_loop()
+            if listener is not None:
+                listener.stop()
             leftovers = await self._drain()
             return await self._end(leftovers)
         except BaseException:
@@ -198,11 +208,29 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            if listener is not None and listening is not None:
+                listener.stop()
+                # A long poll is not cancelled while it waits: what it was just given would be hidden from everybody.
+                await asyncio.wait({listening}, timeout=WAIT + 1)
+                listening.cancel()
             await asyncio.to_thread(beat.stop)
             self._watchdog.stop()
             await self._transactions.close()
             await self._ledger.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _listener(self) -> SqsListener | None:
+        url = self._settings.bell_url
+        if url is None or self._settings.quarantine:
+            return None
+        return SqsListener(
+            url,
+            self._settings.queues,
+            rung=self._ring,
+            has_room=lambda: self._ledger_answers and len(self._runs) < self._settings.slots,
+            failed=lambda error: self._sinks.emit(QueueLost("listen", str(error))),
+            foreign=lambda: self._sinks.emit(ForeignMessageHeard(queue_name(url))),
+        )
 
     def _from_thread(self, callback: Callable[P, None]) -> Callable[P, None]:
         """The callback, to be called from any thread; it runs in the loop's. A loop that has ended needs no news."""
@@ -251,11 +279,13 @@ class Worker:
                 return
             except DatabaseError as error:
                 self._sinks.emit(LedgerLost("claim", str(error)))
+                self._ledger_answers = False
                 last_was_full, self._rung = False, True
                 await asyncio.sleep(pause * (0.5 + self._rng.random()))
                 pause = min(pause * 2, 5.0)
                 continue
             pause = 0.2
+            self._ledger_answers = True
             last_was_full = len(jobs) >= plan.ask
             for job in jobs:
                 self._begin(job)

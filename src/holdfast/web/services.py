@@ -14,6 +14,8 @@ from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.health import HealthWatch
 from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import RateLimiter
+from holdfast.services.sqs_watch import SqsWatch, WatchedQueue
+from holdfast.sqs.bell import SqsBells
 from holdfast.web.identity import Network
 
 #: Connections for requests; health and limiter have one each of their own.
@@ -37,6 +39,9 @@ class ApiSettings:
     trusted_proxies: Sequence[Network] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    bell_url: str | None = None
+    sqs_queues: Sequence[WatchedQueue] = ()
+    channels: Sequence[str] = ()
 
 
 class ApiServices:
@@ -45,7 +50,9 @@ class ApiServices:
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings
         self.ledger = LedgerPool(settings.dsn, size=POOL, name="holdfast api", deadline=settings.timeout)
-        self.enqueuer = Enqueuer(self.ledger)
+        self._bells = SqsBells(settings.bell_url) if settings.bell_url else None
+        self.enqueuer = Enqueuer(self.ledger, self._bells.ring if self._bells else None)
+        self.sqs = SqsWatch(settings.sqs_queues)
         self.limiter = RateLimiter(settings.dsn)
         self.ring = KeyRing(self.ledger)
         self.watch = HealthWatch(
@@ -53,21 +60,28 @@ class ApiServices:
             schema_version=settings.schema_version,
             stale_after=settings.stale_after,
             limits=settings.limits,
-            process=lambda: Process(limiter=self.limiter.mode),
+            process=self._process,
         )
 
     async def start(self) -> None:
         """Begin; returns at once, whether or not the ledger answers."""
-        for service in (self.watch, self.limiter, self.ring):
+        for service in (self.watch, self.limiter, self.ring, self.sqs):
             await service.start()
 
     async def stop(self) -> None:
         """End all, and close the connections."""
-        await asyncio.gather(*(service.stop() for service in (self.watch, self.limiter, self.ring)), self._write_out())
+        await asyncio.gather(
+            *(service.stop() for service in (self.watch, self.limiter, self.ring, self.sqs)), self._write_out()
+        )
         await self.ledger.close()
 
     async def _write_out(self) -> None:
         await self.enqueuer.idle()
+        if self._bells is not None:
+            await self._bells.close()
+
+    def _process(self) -> Process:
+        return Process(limiter=self.limiter.mode, sqs=self.sqs.seen, channels=tuple(self.settings.channels))
 
 
 def services_of(request: Request) -> ApiServices:

@@ -120,6 +120,18 @@ BEGIN
         'running', (SELECT count(*) FROM holdfast.jobs j WHERE j.status = 'running'),
         'ended', _ended,
         'stale', _stale,
+        'notifications', (
+            SELECT jsonb_build_object(
+                'waiting', count(*), 'failing', count(*) FILTER (WHERE n.error IS NOT NULL),
+                'oldest', coalesce(extract(epoch FROM _now - min(n.created_at)), 0),
+                'last_error', (SELECT e.error FROM holdfast.notifications e
+                               WHERE e.delivered_at IS NULL AND e.error IS NOT NULL ORDER BY e.due_at DESC LIMIT 1))
+            FROM (SELECT w.created_at, w.error FROM holdfast.notifications w WHERE w.delivered_at IS NULL LIMIT _most) n),
+        'incidents', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'kind', i.kind, 'title', i.title, 'open_for', extract(epoch FROM _now - i.opened_at)) ORDER BY i.opened_at), '[]')
+            FROM (SELECT i.kind, i.title, i.opened_at FROM holdfast.incidents i WHERE i.status = 'open'
+                  ORDER BY i.opened_at LIMIT 20) i),
         'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT _most + 1) d),
         'monitors', (
             SELECT coalesce(jsonb_agg(jsonb_build_object(

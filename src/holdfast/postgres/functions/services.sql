@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS holdfast.services (
     folder        text        NOT NULL,
     settings_hash text        NOT NULL,
     address       text,
+    bell_url      text,
     started_at    timestamptz NOT NULL,
     seen_at       timestamptz NOT NULL
 ) WITH (fillfactor = 50);

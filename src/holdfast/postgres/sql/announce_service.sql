@@ -1,6 +1,7 @@
 -- A service tells that it is here, with what it was started.
-INSERT INTO holdfast.services AS s (id, name, host, pid, version, folder, settings_hash, address, started_at, seen_at)
-VALUES (%(id)s, %(name)s, %(host)s, %(pid)s, %(version)s, %(folder)s, %(settings_hash)s, %(address)s,
+INSERT INTO holdfast.services AS s (id, name, host, pid, version, folder, settings_hash, address, bell_url, started_at,
+    seen_at)
+VALUES (%(id)s, %(name)s, %(host)s, %(pid)s, %(version)s, %(folder)s, %(settings_hash)s, %(address)s, %(bell_url)s,
         (SELECT holdfast.clock()), (SELECT holdfast.clock()))
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 RETURNING s.id

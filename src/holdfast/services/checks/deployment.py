@@ -1,26 +1,12 @@
 """What checks are given: the ways to a deployment, and what it should look like from here."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import httpx
 
 from holdfast.core.health import Report
 from holdfast.postgres.ledger import AsyncLedger
-
-
-@dataclass(frozen=True)
-class Here:
-    """This command's own place: services started from the same folder can be compared with it.
-
-    `settings_hash` stands for what the settings files say now; `settings_written` is when they were written.
-    """
-
-    host: str
-    folder: str
-    version: str
-    settings_hash: str
-    settings_written: datetime | None
+from holdfast.services.restarts import Here
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""`holdfast monitor`: the monitors as services of their own."""
+
+import asyncio
+
+import typer
+
+from holdfast.app import new_id
+from holdfast.cli import worker as workers
+from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
+from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.specs import monitor_spec
+from holdfast.config import Settings
+from holdfast.sqs.client import queue_name
+
+monitor = typer.Typer(
+    help="Run a monitor as a service of its own. Workers run both already, unless HOLDFAST_MONITORS is off.",
+    no_args_is_help=True,
+)
+
+
+@monitor.command()
+def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: workers.LogLevel = None) -> None:
+    """Look for stuck jobs and take them back; each sweep is logged. Rings the queues of rescued jobs."""
+    settings = read_settings(database_url, data_dir, log_level=log_level)
+    line = (
+        f"each {settings.sweep_interval:g} s; a job without a sign of life for {settings.stale_after:g} s is taken back"
+    )
+    _run("stale-job-monitor", settings, [("sweeps", line), ("bells", _bells(settings))], stale_jobs=True)
+
+
+@monitor.command()
+def dlq(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: workers.LogLevel = None) -> None:
+    """Watch dead-letter queues and jobs that went dead, and tell of them."""
+    settings = read_settings(database_url, data_dir, log_level=log_level)
+    lines = [("watches", f"jobs, and {_queues(settings)}; queues each {settings.dlq_interval:g} s")]
+    tells = (
+        "Slack (SLACK_WEBHOOK_URL)" if settings.slack_webhook_url else "the log only; set SLACK_WEBHOOK_URL for Slack"
+    )
+    _run("dlq-monitor", settings, [*lines, ("tells", tells)], stale_jobs=False)
+
+
+def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_jobs: bool) -> None:
+    require_unix()
+    require_sqs(settings)
+    start_logging(settings)
+    database = open_database(settings)
+    try:
+        show_start([("database", database.describe()), *lines, ("stop", describe_stop(settings))], database.dsn)
+        spec = monitor_spec(settings, database.dsn, stale=stale_jobs, dlq=not stale_jobs, rings=stale_jobs)
+        clean = asyncio.run(
+            supervise(name, [spec], settings, {}, database=database, supervisor_id=new_id(), sweep=False)
+        )
+    finally:
+        database.release()
+    raise typer.Exit(0 if clean else 1)
+
+
+def _bells(settings: Settings) -> str:
+    return f"SQS queue {queue_name(settings.sqs_queue_url)}" if settings.sqs_queue_url else "none; workers poll"
+
+
+def _queues(settings: Settings) -> str:
+    urls = [url for url in (settings.sqs_queue_url, settings.watched_queue_url) if url]
+    names = [f"the dead letters of {queue_name(url)}" for url in urls] + [queue_name(url) for url in settings.dlq_urls]
+    return ", ".join(names) or "no queue of SQS (HOLDFAST_SQS_QUEUE_URL, SQS_QUEUE_URL, HOLDFAST_DLQ_URLS)"

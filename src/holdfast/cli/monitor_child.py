@@ -1,0 +1,106 @@
+"""The monitors' process, as a supervisor starts it: `python -m holdfast.cli.monitor_child`. Not for people."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import SecretStr
+
+from holdfast.app import new_id
+from holdfast.cli.child import VARIABLE, Progress
+from holdfast.config import Settings
+from holdfast.events import Sinks
+from holdfast.instrument.logs import LogSink
+from holdfast.notify.channel import Channel
+from holdfast.notify.log import LogChannel
+from holdfast.services.dlq_monitor import Sources
+from holdfast.services.monitors import Monitors, MonitorSettings
+
+
+@dataclass(frozen=True)
+class MonitorPlan:
+    """What the monitors' process is told by its supervisor. Secrets travel in the environment, never in arguments."""
+
+    link: int
+    dsn: str
+    settings: str
+    slack: str | None
+    stale: bool
+    dlq: bool
+    rings: bool
+
+
+def command(plan: MonitorPlan) -> tuple[Sequence[str], Mapping[str, str]]:
+    """The arguments and the environment that start this process."""
+    return ("-m", "holdfast.cli.monitor_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
+
+
+def _channels(slack: str | None) -> dict[str, Channel]:
+    if slack is None:
+        return {"log": LogChannel()}
+    from holdfast.notify.slack import SlackChannel
+
+    return {"slack": SlackChannel(SecretStr(slack))}
+
+
+def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
+    """The part of the settings that the monitors need."""
+    sources = [url for url in (settings.sqs_queue_url, settings.watched_queue_url) if url]
+    return MonitorSettings(
+        stale=stale,
+        dlq=dlq,
+        bell_url=settings.sqs_queue_url if rings else None,
+        sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources))),
+        dlq_interval=settings.dlq_interval,
+        sweep_interval=settings.sweep_interval,
+        stale_after=settings.stale_after,
+    )
+
+
+async def _run(plan: MonitorPlan, settings: Settings) -> None:
+    link = socket.socket(fileno=plan.link)
+    link.setblocking(False)
+    monitors = Monitors(
+        plan.dsn,
+        monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
+        _channels(plan.slack),
+        Sinks([LogSink()]),
+        new_id=new_id,
+        turned=Progress(link).made,
+    )
+    running = asyncio.ensure_future(monitors.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    loop.add_reader(link, _supervisor_died, link, running)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def _supervisor_died(link: socket.socket, running: "asyncio.Future[None]") -> None:
+    """The supervisor never writes: to read anything is to read its end."""
+    asyncio.get_running_loop().remove_reader(link)
+    running.cancel()
+
+
+def main() -> int:
+    plan = MonitorPlan(**json.loads(os.environ.pop(VARIABLE)))
+    settings = Settings.model_validate_json(plan.settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
+    # The HTTP client writes each address into its log, and a webhook's address is a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(_run(plan, settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

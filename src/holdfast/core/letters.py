@@ -1,0 +1,91 @@
+"""What a message in a dead-letter queue was about: as much as can be read off it without knowing whose it is.
+
+Programs put the name of the job, its id and the error into their messages under a few usual names, in the body (JSON)
+or in the attributes; services of AWS have theirs. Nothing of it is certain, so all of it is optional.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from holdfast.core.fingerprint import fingerprint
+
+_KIND = (
+    "kind",
+    "type",
+    "task",
+    "job",
+    "job_type",
+    "jobType",
+    "event",
+    "event_type",
+    "eventType",
+    "detail-type",
+    "name",
+)
+_ID = ("job_id", "jobId", "JobId", "holdfast_job_id")
+_ERROR_TYPE = ("error_type", "errorType", "ERROR_CODE", "ErrorCode", "exception_class", "exception")
+_ERROR_TEXT = ("error_message", "errorMessage", "ERROR_MESSAGE", "ErrorMessage", "error", "reason")
+_MOST = 120
+
+
+@dataclass(frozen=True, slots=True)
+class LetterGroup:
+    """Dead letters of one cause. `source`: job or sqs; `untold`: nobody was told of them yet; counts go to 1,000."""
+
+    fingerprint: str
+    queue: str | None
+    source: str | None
+    kind: str | None
+    cause: str | None
+    untold: int
+    present: int
+    oldest_at: datetime | None
+    sample_job_id: str | None
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What was found: the `kind` of job, the error's type as `cause`, and the fingerprint that groups equal ones."""
+
+    kind: str
+    cause: str
+    job_id: str | None
+    fingerprint: str
+
+
+def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
+    """Read a message.
+
+    >>> describe("orders-dlq", '{"type": "ship", "errorType": "Timeout"}', {}).cause
+    'Timeout'
+    """
+    fields = {**_object(body), **attributes}
+    inner = fields.get("error")
+    if isinstance(inner, dict):
+        fields = {**fields, "error": inner.get("message"), "error_type": inner.get("type") or inner.get("name")}
+    headers = fields.get("headers")
+    if isinstance(headers, dict):
+        fields = {**headers, **fields}
+    kind = _first(fields, _KIND)
+    cause = _first(fields, _ERROR_TYPE)
+    text = _first(fields, _ERROR_TEXT)
+    return Letter(kind, cause, _first(fields, _ID) or None, fingerprint(kind, cause or "letter", text, [queue]))
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return "".join(char if char.isprintable() else " " for char in str(value).strip())[:_MOST]
+    return ""

@@ -1,0 +1,21 @@
+"""What a channel's address must look like; known before anything is sent."""
+
+from urllib.parse import urlsplit
+
+from holdfast.errors import ConfigurationError
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def check_webhook(url: str) -> None:
+    """Raise `ConfigurationError` for what cannot be a webhook, without repeating it: it is a secret."""
+    parts = urlsplit(url)
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)):
+        raise ConfigurationError(
+            "SLACK_WEBHOOK_URL is no webhook's address; it looks like https://hooks.slack.com/services/T.../B.../..."
+            " (make one at api.slack.com/apps, Incoming Webhooks)"
+        )
+    if parts.hostname == "hooks.slack.com" and not parts.path.startswith(("/services/", "/workflows/", "/triggers/")):
+        raise ConfigurationError(
+            "SLACK_WEBHOOK_URL lacks its path; copy the whole address, https://hooks.slack.com/services/T.../B.../..."
+        )

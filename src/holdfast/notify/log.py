@@ -1,0 +1,24 @@
+"""The channel of last resort: a line in the log, where no other channel is set."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.notify.channel import Delivered, Outcome
+
+_log = logging.getLogger("holdfast.incidents")
+
+
+class LogChannel:
+    """Writes incidents to the log."""
+
+    name = "log"
+
+    async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
+        """Always delivered."""
+        level = logging.INFO if reason in ("resolved", "test") else logging.ERROR
+        _log.log(level, "incident %s: %s", reason, content.get("title"))
+        return Delivered()
+
+    async def close(self) -> None:
+        """Nothing to close."""

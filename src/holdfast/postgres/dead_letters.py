@@ -1,0 +1,135 @@
+"""Calls about dead letters, incidents and the notifications of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from holdfast.core.incident import OpenIncident
+from holdfast.core.letters import LetterGroup
+from holdfast.postgres.calls import Call
+from holdfast.postgres.reads import statement
+
+
+@dataclass(frozen=True)
+class NewLetter:
+    """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else."""
+
+    id: UUID
+    key: str
+    job_id: str | None
+    kind: str
+    cause: str
+    fingerprint: str
+    body: str
+    attributes: dict[str, str]
+    received: int
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True)
+class IncidentChange:
+    """What is to be written about one incident; `content` is what is told of it."""
+
+    id: UUID
+    action: str
+    kind: str
+    key: str
+    title: str | None
+    details: dict[str, Any]
+    arrivals: int
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was written: of dead letters, `arrivals` is how many were marked as told of."""
+
+    id: UUID
+    kind: str
+    key: str
+    action: str
+    arrivals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification to deliver. `attempts` counts this try."""
+
+    id: UUID
+    incident_id: UUID | None
+    channel: str
+    reason: str
+    content: dict[str, Any]
+    attempts: int
+    created_at: datetime
+
+
+def collect_dead_jobs() -> Call[int]:
+    """Take jobs that went dead among the dead letters; how many were new."""
+    return Call("collect_dead_jobs", "SELECT holdfast.collect_dead_jobs()", (), int)
+
+
+def note_dead_letters(queue: str, letters: Sequence[NewLetter], *, complete: bool) -> Call[int]:
+    """Keep what a look brought; how many were new."""
+    text = json.dumps([asdict(letter) for letter in letters], default=_as_json)
+    return Call(
+        "note_dead_letters", "SELECT holdfast.note_dead_letters(%s, %s::jsonb, %s)", (queue, text, complete), int
+    )
+
+
+def dead_letter_groups() -> Call[LetterGroup]:
+    """The groups of which somebody must be told, or whose incident is open."""
+    names = ", ".join(LetterGroup.__dataclass_fields__)
+    return Call("dead_letter_groups", f"SELECT {names} FROM holdfast.dead_letter_groups()", (), LetterGroup)
+
+
+def open_incidents(kinds: Sequence[str]) -> Call[OpenIncident]:
+    """The open incidents of these kinds, 1,000 at most."""
+
+    def read(kind: str, key: str, title: str, arrivals: int, open_for: Any) -> OpenIncident:
+        return OpenIncident(kind, key, title, arrivals, float(open_for))
+
+    return Call("open_incidents", statement("open_incidents"), {"kinds": list(kinds)}, read)
+
+
+def record_incidents(changes: Sequence[IncidentChange], channels: Sequence[str]) -> Call[Recorded]:
+    """Write incidents and notifications, in one transaction."""
+    text = json.dumps([asdict(change) for change in changes], default=_as_json)
+    return Call(
+        "record_incidents",
+        "SELECT id, kind, key, action, arrivals FROM holdfast.record_incidents(%s::jsonb, %s::text[])",
+        (text, list(channels)),
+        Recorded,
+    )
+
+
+def announce_channels(channels: Sequence[str], every: float) -> Call[str]:
+    """Tells that somebody delivers to these channels, and will look again within `every` seconds."""
+    parameters = {"channels": list(channels), "every": timedelta(seconds=every)}
+    return Call("announce_channels", statement("announce_channels"), parameters, str)
+
+
+def claim_notifications(channels: Sequence[str], most: int, lease: float) -> Call[Notification]:
+    """Take notifications that are due; nobody else takes them for `lease` seconds."""
+    names = ", ".join(Notification.__dataclass_fields__)
+    return Call(
+        "claim_notifications",
+        f"SELECT {names} FROM holdfast.claim_notifications(%s::text[], %s, %s::interval)",
+        (list(channels), most, timedelta(seconds=lease)),
+        Notification,
+    )
+
+
+def settle_notification(id: UUID, error: str | None, again_after: float | None) -> Call[bool]:
+    """Say what became of a try: delivered (no error), or to be tried again after some seconds."""
+    after = None if again_after is None else timedelta(seconds=again_after)
+    return Call(
+        "settle_notification", "SELECT holdfast.settle_notification(%s, %s, %s::interval)", (id, error, after), bool
+    )
+
+
+def _as_json(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

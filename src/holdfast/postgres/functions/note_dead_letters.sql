@@ -1,0 +1,34 @@
+-- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
+-- complete, what was there before and is not there now is gone.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
+CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    _now timestamptz := holdfast.clock();
+    _new bigint;
+BEGIN
+    WITH written AS (
+        INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
+            received, sent_at, first_seen_at, last_seen_at)
+        SELECT l.id, 'sqs', note_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now
+        FROM jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
+            body text, attributes jsonb, received integer, sent_at timestamptz)
+        ORDER BY l.key
+        ON CONFLICT (source, queue, key) DO UPDATE
+        SET last_seen_at = _now, received = excluded.received, gone_at = NULL,
+            -- What came back after it was gone is news.
+            incident_id = CASE WHEN d.gone_at IS NULL THEN d.incident_id END
+        RETURNING d.first_seen_at = _now AS is_new
+    )
+    SELECT count(*) FILTER (WHERE w.is_new) INTO _new FROM written w;
+    IF complete THEN
+        UPDATE holdfast.dead_letters AS d
+        SET gone_at = _now
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+    END IF;
+    RETURN _new;
+END
+$function$;

@@ -1,0 +1,591 @@
+-- Holdfast migration 007_dead_letters
+-- To apply it by hand: paste the whole file into a SQL editor and run it, or: psql -f 007_dead_letters.sql
+-- It is one statement and so one transaction, it may be run any number of times, and it records itself in
+-- holdfast.schema_migrations: once it is on record, running it again does nothing.
+DO $holdfast$
+BEGIN
+    SET LOCAL lock_timeout = '3s';
+    SET LOCAL client_min_messages = warning;
+    PERFORM pg_advisory_xact_lock(hashtextextended('holdfast.migrations', 0));
+    -- The catalog's tables are read, not asked through to_regclass: its cache may be older than the lock.
+    IF EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'holdfast' AND c.relname = 'schema_migrations') THEN
+        IF EXISTS (SELECT FROM holdfast.schema_migrations WHERE version = 7) THEN
+            RETURN;
+        END IF;
+    END IF;
+    EXECUTE $migration$
+-- migration body
+-- Which queues need bells now, and how many: as many as jobs are due, as many workers as have a free slot could take them,
+-- whichever is less. A queue is rung again when it was claimed from since its last bell, or else after `again_after`: a bell
+-- may have been lost. Due jobs are looked for by walking the claim index, 200 probes a queue at most. Marks what it returns as
+-- rung; what another ringer is just looking at is left to it.
+CREATE OR REPLACE FUNCTION holdfast.queues_to_ring(again_after interval DEFAULT '15 seconds', max_bells integer DEFAULT 10)
+RETURNS TABLE (queue text, bells integer)
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $function$
+#variable_conflict use_column
+DECLARE
+    _now   timestamptz := holdfast.clock();
+    _queue record;
+    _idle  integer;
+    _due   integer;
+BEGIN
+    FOR _queue IN
+        SELECT q.name FROM holdfast.queues q
+        WHERE NOT q.paused
+          AND (q.rung_at IS NULL OR q.rung_at <= q.claimed_at OR q.rung_at < _now - again_after)
+        ORDER BY q.name
+        LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        SELECT count(*) INTO _idle
+        FROM holdfast.workers w
+        WHERE w.gone_at IS NULL AND NOT w.draining AND NOT w.quarantine AND w.running < w.slots
+          AND w.seen_at + w.lost_after > _now AND _queue.name = ANY (w.queues);
+        CONTINUE WHEN _idle = 0;
+
+        WITH RECURSIVE step AS (
+            (SELECT j.kind, j.lane, j.priority, j.run_at, 1 AS n
+             FROM holdfast.jobs j WHERE j.status = 'queued' AND j.queue = _queue.name
+             ORDER BY j.kind, j.lane, j.priority, j.run_at, j.id LIMIT 1)
+            UNION ALL
+            SELECT f.kind, f.lane, f.priority, f.run_at, s.n + 1
+            FROM step s
+            CROSS JOIN LATERAL (
+                SELECT j.kind, j.lane, j.priority, j.run_at
+                FROM holdfast.jobs j
+                WHERE j.status = 'queued' AND j.queue = _queue.name
+                  AND (j.kind, j.lane, j.priority) > (s.kind, s.lane, s.priority)
+                ORDER BY j.kind, j.lane, j.priority, j.run_at, j.id LIMIT 1) f
+            WHERE s.n < 200
+        )
+        SELECT coalesce(sum((SELECT count(*) FROM (
+                   SELECT FROM holdfast.jobs j
+                   WHERE j.status = 'queued' AND j.queue = _queue.name AND j.kind = s.kind AND j.lane = s.lane
+                     AND j.priority = s.priority AND j.run_at <= _now
+                   LIMIT max_bells) d)), 0)
+        INTO _due
+        FROM step s WHERE s.run_at <= _now;
+        CONTINUE WHEN _due = 0;
+
+        UPDATE holdfast.queues AS q SET rung_at = _now WHERE q.name = _queue.name;
+        queue := _queue.name;
+        bells := least(_due, _idle, max_bells);
+        RETURN NEXT;
+    END LOOP;
+END
+$function$;
+
+-- What ended where nobody reads by itself: jobs that went dead, and messages found in dead-letter queues. `key` is the
+-- message's id, or the job's with the lease of the run that ended it. `incident_id` is null until somebody was told of the
+-- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired).
+CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
+    id            uuid        NOT NULL PRIMARY KEY,
+    source        text        COLLATE "C" NOT NULL,
+    queue         text        COLLATE "C" NOT NULL,
+    key           text        COLLATE "C" NOT NULL,
+    job_id        text,
+    kind          text        NOT NULL DEFAULT '',
+    cause         text        NOT NULL DEFAULT '',
+    fingerprint   text        COLLATE "C" NOT NULL,
+    body          text,
+    attributes    jsonb       NOT NULL DEFAULT '{}',
+    received      integer     NOT NULL DEFAULT 0,
+    sent_at       timestamptz,
+    first_seen_at timestamptz NOT NULL,
+    last_seen_at  timestamptz NOT NULL,
+    gone_at       timestamptz,
+    incident_id   uuid,
+    CONSTRAINT dead_letters_source CHECK (source IN ('job', 'sqs'))
+);
+
+CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (source, queue, key);
+CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;
+
+-- What somebody must know of: one open row for each cause (`kind` and `key`), with how much of it arrived so far.
+CREATE TABLE IF NOT EXISTS holdfast.incidents (
+    id          uuid        NOT NULL PRIMARY KEY,
+    kind        text        COLLATE "C" NOT NULL,
+    key         text        COLLATE "C" NOT NULL,
+    status      text        COLLATE "C" NOT NULL DEFAULT 'open',
+    title       text        NOT NULL,
+    details     jsonb       NOT NULL DEFAULT '{}',
+    arrivals    bigint      NOT NULL DEFAULT 0,
+    opened_at   timestamptz NOT NULL,
+    changed_at  timestamptz NOT NULL,
+    resolved_at timestamptz,
+    CONSTRAINT incidents_status CHECK (status IN ('open', 'resolved'))
+);
+
+CREATE UNIQUE INDEX IF NOT EXISTS incidents_open ON holdfast.incidents (kind, key) WHERE status = 'open';
+CREATE INDEX IF NOT EXISTS incidents_changed ON holdfast.incidents (changed_at);
+
+-- What is to be told of an incident, to one channel: written with the incident in one transaction, delivered at least once.
+-- `due_at` is when it is tried next; whoever tries moves it on first, so that two never try at once.
+CREATE TABLE IF NOT EXISTS holdfast.notifications (
+    id           uuid        NOT NULL PRIMARY KEY,
+    incident_id  uuid,
+    channel      text        COLLATE "C" NOT NULL,
+    reason       text        COLLATE "C" NOT NULL,
+    content      jsonb       NOT NULL,
+    created_at   timestamptz NOT NULL,
+    due_at       timestamptz NOT NULL,
+    attempts     integer     NOT NULL DEFAULT 0,
+    delivered_at timestamptz,
+    error        text,
+    CONSTRAINT notifications_reason CHECK (reason IN ('first', 'worse', 'repeat', 'resolved', 'test'))
+) WITH (fillfactor = 50);
+
+CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
+
+INSERT INTO holdfast.monitors (name)
+VALUES ('collect_dead_jobs'), ('watch_dead_letters'), ('deliver_notifications')
+ON CONFLICT (name) DO NOTHING;
+
+-- Take the jobs that went dead since the last call among the dead letters, and see which of the earlier ones are dead no
+-- longer. Deaths are read off the events, which are written in the statement that ends the job: a job that died and was
+-- retried in between is a dead letter too. An event's id is drawn before its row is committed, so the last 15 s wait for the next
+-- call: no call of the protocol takes longer than 10. One caller collects at a time.
+-- Returns how many were new.
+CREATE OR REPLACE FUNCTION holdfast.collect_dead_jobs(max_events integer DEFAULT 10000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    _now  timestamptz := holdfast.clock();
+    _from bigint;
+    _upto bigint;
+    _new  bigint;
+BEGIN
+    SELECT (m.last_result ->> 'event_id')::bigint INTO _from
+    FROM holdfast.monitors m WHERE m.name = 'collect_dead_jobs'
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    -- Whoever begins with an old ledger is not told of all that ever died in it: the last hour is news, the rest history.
+    IF _from IS NULL THEN
+        SELECT coalesce(max(e.id), 0) INTO _from
+        FROM (SELECT e.id, e.at FROM holdfast.job_events e ORDER BY e.id DESC LIMIT max_events) e
+        WHERE e.at < _now - interval '1 hour';
+    END IF;
+
+    SELECT coalesce(min(e.id) FILTER (WHERE e.at > _now - interval '15 seconds') - 1, max(e.id), _from)
+    INTO _upto
+    FROM (SELECT e.id, e.at FROM holdfast.job_events e WHERE e.id > _from ORDER BY e.id LIMIT max_events) e;
+
+    WITH written AS (
+        INSERT INTO holdfast.dead_letters (id, source, queue, key, job_id, kind, cause, fingerprint, received, sent_at,
+            first_seen_at, last_seen_at)
+        SELECT gen_random_uuid(), 'job', j.queue, e.job_id || ':' || e.lease, e.job_id::text, j.kind,
+               coalesce(e.details #>> '{error,type}', e.reason, ''),
+               coalesce(e.details ->> 'fingerprint', 'rescue:' || e.reason || ':' || j.kind),
+               j.attempts, e.at, _now, _now
+        FROM holdfast.job_events e
+        JOIN holdfast.jobs j ON j.id = e.job_id
+        WHERE e.id > _from AND e.id <= _upto
+          AND e.event IN ('failure', 'crash', 'rescue') AND e.details ->> 'status' = 'dead'
+        ON CONFLICT (source, queue, key) DO NOTHING
+        RETURNING 1
+    )
+    SELECT count(*) INTO _new FROM written;
+
+    UPDATE holdfast.dead_letters AS d
+    SET gone_at = _now
+    FROM (SELECT p.id, p.job_id, split_part(p.key, ':', 2)::bigint AS lease
+          FROM holdfast.dead_letters p
+          WHERE p.gone_at IS NULL AND p.source = 'job' LIMIT 10000) p
+    LEFT JOIN holdfast.jobs j ON j.id = p.job_id::uuid AND j.status = 'dead' AND j.lease <= p.lease + 1
+    WHERE d.id = p.id AND j.id IS NULL;
+
+    UPDATE holdfast.monitors AS m
+    SET swept_at = _now, last_result = jsonb_build_object('event_id', greatest(_from, _upto), 'new', _new)
+    WHERE m.name = 'collect_dead_jobs';
+    RETURN _new;
+END
+$function$;
+
+-- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
+-- complete, what was there before and is not there now is gone.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
+CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    _now timestamptz := holdfast.clock();
+    _new bigint;
+BEGIN
+    WITH written AS (
+        INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
+            received, sent_at, first_seen_at, last_seen_at)
+        SELECT l.id, 'sqs', note_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now
+        FROM jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
+            body text, attributes jsonb, received integer, sent_at timestamptz)
+        ORDER BY l.key
+        ON CONFLICT (source, queue, key) DO UPDATE
+        SET last_seen_at = _now, received = excluded.received, gone_at = NULL,
+            -- What came back after it was gone is news.
+            incident_id = CASE WHEN d.gone_at IS NULL THEN d.incident_id END
+        RETURNING d.first_seen_at = _now AS is_new
+    )
+    SELECT count(*) FILTER (WHERE w.is_new) INTO _new FROM written w;
+    IF complete THEN
+        UPDATE holdfast.dead_letters AS d
+        SET gone_at = _now
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+    END IF;
+    RETURN _new;
+END
+$function$;
+
+-- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
+-- incident is open. At most 500 groups; counts to 1,000 in each.
+CREATE OR REPLACE FUNCTION holdfast.dead_letter_groups(max_groups integer DEFAULT 500)
+RETURNS TABLE (
+    fingerprint text, queue text, source text, kind text, cause text, untold bigint, present bigint, oldest_at timestamptz,
+    sample_job_id text)
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH wanted AS (
+        SELECT u.fingerprint FROM holdfast.dead_letters u WHERE u.incident_id IS NULL
+        UNION
+        SELECT i.key FROM holdfast.incidents i WHERE i.status = 'open' AND i.kind = 'dead_letters'
+        ORDER BY 1
+        LIMIT max_groups
+    )
+    SELECT w.fingerprint, s.queue, s.source, s.kind, s.cause,
+           (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters u
+                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 1000) c),
+           (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters p
+                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) c),
+           (SELECT min(o.sent_at) FROM (SELECT p.sent_at FROM holdfast.dead_letters p
+                                        WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) o),
+           s.job_id
+    FROM wanted w
+    LEFT JOIN LATERAL (
+        SELECT d.queue, d.source, d.kind, d.cause, d.job_id
+        FROM holdfast.dead_letters d
+        WHERE d.fingerprint = w.fingerprint AND (d.gone_at IS NULL OR d.incident_id IS NULL)
+        LIMIT 1) s ON true;
+$function$;
+
+-- Write down what a monitor decided about incidents, and what is to be told of them, in one transaction.
+-- changes: [{id, action: open | worse | resolve, kind, key, title, details, arrivals, content}], `content` what is told.
+-- Told are the channels that any alerter has announced within the last day, and those of the caller: whoever happens to
+-- sweep need not know them all. The log is told where there is nothing else.
+-- For dead letters the letters themselves are marked as told of; where somebody else has done so meanwhile nothing is
+-- written and nobody is told twice. Returns what was written: {id: incident, arrivals}.
+CREATE OR REPLACE FUNCTION holdfast.record_incidents(changes jsonb, channels text[])
+RETURNS TABLE (id uuid, kind text, key text, action text, arrivals bigint)
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+    _now      timestamptz := holdfast.clock();
+    _change   record;
+    _incident uuid;
+    _told     bigint;
+    _reason   text;
+    _channels text[];
+BEGIN
+    SELECT array_agg(DISTINCT c.name) INTO _channels
+    FROM (SELECT unnest(record_incidents.channels) AS name
+          UNION ALL
+          SELECT a.key
+          FROM holdfast.monitors m
+          CROSS JOIN LATERAL jsonb_each_text(coalesce(m.last_result -> 'channels', '{}')) AS a
+          WHERE m.name = 'deliver_notifications' AND a.value::timestamptz > _now - interval '1 day') c
+    WHERE c.name IS NOT NULL;
+    IF cardinality(_channels) > 1 THEN
+        _channels := array_remove(_channels, 'log');
+    END IF;
+    FOR _change IN
+        SELECT * FROM jsonb_to_recordset(record_incidents.changes) AS c (id uuid, action text, kind text, key text, title text,
+            details jsonb, arrivals bigint, content jsonb)
+        ORDER BY c.kind, c.key
+    LOOP
+        SELECT i.id INTO _incident
+        FROM holdfast.incidents i
+        WHERE i.kind = _change.kind AND i.key = _change.key AND i.status = 'open'
+        FOR UPDATE;
+        CONTINUE WHEN (_incident IS NULL) <> (_change.action = 'open');
+        _incident := coalesce(_incident, _change.id);
+
+        _told := coalesce(_change.arrivals, 0);
+        IF _change.kind = 'dead_letters' AND _change.action IN ('open', 'worse') THEN
+            UPDATE holdfast.dead_letters AS d SET incident_id = _incident
+            WHERE d.incident_id IS NULL AND d.fingerprint = _change.key;
+            GET DIAGNOSTICS _told = ROW_COUNT;
+            CONTINUE WHEN _told = 0;
+        END IF;
+
+        IF _change.action = 'open' THEN
+            INSERT INTO holdfast.incidents AS i (id, kind, key, title, details, arrivals, opened_at, changed_at)
+            VALUES (_incident, _change.kind, _change.key, _change.title, coalesce(_change.details, '{}'), _told, _now, _now)
+            ON CONFLICT (kind, key) WHERE status = 'open' DO NOTHING;
+            CONTINUE WHEN NOT FOUND;
+        ELSE
+            UPDATE holdfast.incidents AS i
+            SET arrivals = i.arrivals + _told, changed_at = _now, title = coalesce(_change.title, i.title),
+                details = i.details || coalesce(_change.details, '{}'),
+                status = CASE _change.action WHEN 'resolve' THEN 'resolved' ELSE i.status END,
+                resolved_at = CASE _change.action WHEN 'resolve' THEN _now END
+            WHERE i.id = _incident;
+        END IF;
+
+        _reason := CASE _change.action WHEN 'open' THEN 'first' WHEN 'worse' THEN 'worse' ELSE 'resolved' END;
+        INSERT INTO holdfast.notifications (id, incident_id, channel, reason, content, created_at, due_at)
+        SELECT gen_random_uuid(), _incident, c.name, _reason, _change.content, _now, _now
+        FROM unnest(_channels) AS c (name);
+        RETURN QUERY SELECT _incident, _change.kind, _change.key, _change.action, _told;
+    END LOOP;
+END
+$function$;
+
+-- Take notifications that are due, to deliver them; for `lease` nobody else takes them. Whoever dies before settling them
+-- leaves them to be tried again: a notification is delivered at least once.
+CREATE OR REPLACE FUNCTION holdfast.claim_notifications(channels text[], max_notifications integer, lease interval)
+RETURNS TABLE (id uuid, incident_id uuid, channel text, reason text, content jsonb, attempts integer, created_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    UPDATE holdfast.notifications AS n
+    SET due_at = (SELECT holdfast.clock()) + lease, attempts = n.attempts + 1
+    WHERE n.id = ANY (ARRAY(
+        SELECT d.id FROM holdfast.notifications d
+        WHERE d.delivered_at IS NULL AND d.due_at <= (SELECT holdfast.clock()) AND d.channel = ANY (channels)
+        ORDER BY d.due_at, d.id
+        LIMIT max_notifications
+        FOR UPDATE SKIP LOCKED))
+    RETURNING n.id, n.incident_id, n.channel, n.reason, n.content, n.attempts, n.created_at;
+$function$;
+
+-- What became of a try: delivered (no error), or to be tried again after a while. The error holds no secret.
+CREATE OR REPLACE FUNCTION holdfast.settle_notification(id uuid, error text, again_after interval) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    UPDATE holdfast.notifications AS n
+    SET delivered_at = CASE WHEN settle_notification.error IS NULL THEN holdfast.clock() END,
+        error = settle_notification.error,
+        due_at = coalesce(holdfast.clock() + again_after, n.due_at)
+    WHERE n.id = settle_notification.id AND n.delivered_at IS NULL;
+    RETURN FOUND;
+END
+$function$;
+
+-- Forget what only served for a while: idempotency keys after a day, canary keys that have expired, services that were not
+-- seen for a day; dead letters that are gone, resolved incidents and delivered notifications after 90 days. One bounded step;
+-- returns how many rows went.
+CREATE OR REPLACE FUNCTION holdfast.prune_bookkeeping(max_rows integer DEFAULT 10000) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH keys AS (
+        DELETE FROM holdfast.idempotency_keys k
+        USING (SELECT o.scope, o.key FROM holdfast.idempotency_keys o
+               WHERE o.created_at < (SELECT holdfast.clock()) - interval '1 day'
+               ORDER BY o.created_at
+               LIMIT max_rows FOR UPDATE SKIP LOCKED) old
+        WHERE k.scope = old.scope AND k.key = old.key
+        RETURNING 1
+    ), canaries AS (
+        DELETE FROM holdfast.api_keys a
+        WHERE a.role = 'canary' AND a.expires_at < (SELECT holdfast.clock())
+        RETURNING 1
+    ), services AS (
+        DELETE FROM holdfast.services s
+        WHERE s.seen_at < (SELECT holdfast.clock()) - interval '1 day'
+        RETURNING 1
+    ), letters AS (
+        DELETE FROM holdfast.dead_letters d
+        USING (SELECT o.id FROM holdfast.dead_letters o
+               WHERE o.gone_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
+        WHERE d.id = old.id
+        RETURNING 1
+    ), told AS (
+        DELETE FROM holdfast.notifications n
+        USING (SELECT o.id FROM holdfast.notifications o
+               WHERE o.delivered_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
+        WHERE n.id = old.id
+        RETURNING 1
+    ), incidents AS (
+        DELETE FROM holdfast.incidents i
+        USING (SELECT o.id FROM holdfast.incidents o
+               WHERE o.status = 'resolved' AND o.changed_at < (SELECT holdfast.clock()) - interval '90 days'
+               LIMIT max_rows) old
+        WHERE i.id = old.id
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM letters) + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents)
+         + (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services);
+$function$;
+
+-- How the ledger is, in one round trip, for health checks: what is counted here is bounded, however many jobs there are.
+-- Depths and dead jobs are counted to 1,000 and no further. Waiting jobs are found by walking the claim index from one
+-- (queue, kind, lane, priority) to the next, one probe each and 1,000 at most, which gives the oldest due job of each queue and
+-- kind. Times and outcomes come from the last 1,000 jobs that ended within the hour. What is running is as much as there
+-- are slots.
+CREATE OR REPLACE FUNCTION holdfast.health_report(stale_after interval DEFAULT '10 minutes', opts jsonb DEFAULT '{}')
+RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $function$
+DECLARE
+    _now     timestamptz := holdfast.clock();
+    _zero    CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+    _most    CONSTANT integer := 1000;
+    _workers jsonb;
+    _queues  jsonb;
+    _unknown jsonb;
+    _ended   jsonb;
+    _stale   jsonb;
+BEGIN
+    SELECT jsonb_build_object(
+        'live', count(*) FILTER (WHERE w.seen_at + w.lost_after >= _now AND NOT w.quarantine),
+        'silent', count(*) FILTER (WHERE w.seen_at + w.lost_after < _now),
+        'draining', count(*) FILTER (WHERE w.draining),
+        'slots', coalesce(sum(w.slots) FILTER (WHERE w.seen_at + w.lost_after >= _now AND NOT w.draining), 0),
+        'longest_lag', coalesce(extract(epoch FROM max(w.loop_lag)), 0))
+    INTO _workers
+    FROM holdfast.workers w WHERE w.gone_at IS NULL;
+
+    WITH RECURSIVE step AS (
+        (SELECT j.queue, j.kind, j.lane, j.priority, j.run_at, 1 AS n
+         FROM holdfast.jobs j WHERE j.status = 'queued'
+         ORDER BY j.queue, j.kind, j.lane, j.priority, j.run_at, j.id LIMIT 1)
+        UNION ALL
+        SELECT f.queue, f.kind, f.lane, f.priority, f.run_at, s.n + 1
+        FROM step s
+        CROSS JOIN LATERAL (
+            SELECT j.queue, j.kind, j.lane, j.priority, j.run_at
+            FROM holdfast.jobs j
+            WHERE j.status = 'queued'
+              AND (j.queue, j.kind, j.lane, j.priority) > (s.queue, s.kind, s.lane, s.priority)
+            ORDER BY j.queue, j.kind, j.lane, j.priority, j.run_at, j.id LIMIT 1) f
+        WHERE s.n < _most
+    ), waiting AS (
+        SELECT s.queue, s.kind, min(s.run_at) FILTER (WHERE s.run_at <= _now) AS due_since
+        FROM step s GROUP BY s.queue, s.kind
+    ), known AS (
+        SELECT DISTINCT q.name AS queue, k.name AS kind
+        FROM holdfast.workers w
+        CROSS JOIN LATERAL unnest(w.queues) AS q (name)
+        CROSS JOIN LATERAL unnest(w.kinds) AS k (name)
+        WHERE w.gone_at IS NULL AND NOT w.quarantine
+    ), named AS (
+        SELECT x.name FROM (
+            SELECT q.name FROM holdfast.queues q
+            UNION SELECT v.queue FROM waiting v
+            UNION SELECT j.queue FROM holdfast.jobs j WHERE j.status = 'running') x
+        ORDER BY x.name LIMIT 100
+    )
+    SELECT jsonb_agg(jsonb_build_object(
+               'name', n.name,
+               'paused', coalesce(q.paused, false),
+               'queued', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'queued' AND j.queue = n.name
+                                                LIMIT _most + 1) c),
+               'running', (SELECT count(*) FROM holdfast.jobs j WHERE j.status = 'running' AND j.queue = n.name),
+               'workers', (SELECT count(*) FROM holdfast.workers w
+                           WHERE w.gone_at IS NULL AND NOT w.quarantine AND n.name = ANY (w.queues)
+                             AND w.seen_at + w.lost_after >= _now),
+               'due_for', extract(epoch FROM _now - (SELECT min(v.due_since) FROM waiting v WHERE v.queue = n.name)),
+               'asked_ago', extract(epoch FROM _now - q.claimed_at)) ORDER BY n.name),
+           (SELECT jsonb_agg(u.found) FROM (
+               SELECT jsonb_build_object('queue', v.queue, 'kind', v.kind, 'due_for', extract(epoch FROM _now - v.due_since)) AS found
+               FROM waiting v
+               WHERE v.due_since IS NOT NULL
+                 AND NOT EXISTS (SELECT FROM known k WHERE k.queue = v.queue AND k.kind = v.kind)
+               ORDER BY v.due_since LIMIT 20) u)
+    INTO _queues, _unknown
+    FROM named n
+    LEFT JOIN holdfast.queues q ON q.name = n.name;
+
+    SELECT jsonb_build_object(
+        'of', count(*),
+        'succeeded', count(*) FILTER (WHERE e.status = 'succeeded'),
+        'dead', count(*) FILTER (WHERE e.status = 'dead'),
+        'cancelled', count(*) FILTER (WHERE e.status = 'cancelled'),
+        'since', extract(epoch FROM _now - min(e.finished_at)),
+        'wait', to_jsonb(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (
+            ORDER BY greatest(extract(epoch FROM e.claimed_at - e.run_at), 0)::double precision)
+            FILTER (WHERE e.status <> 'cancelled')),
+        'run', to_jsonb(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (
+            ORDER BY extract(epoch FROM e.finished_at - e.claimed_at)::double precision)
+            FILTER (WHERE e.status <> 'cancelled')))
+    INTO _ended
+    FROM (SELECT j.status, j.run_at, j.claimed_at, j.finished_at
+          FROM holdfast.jobs j
+          WHERE j.status IN ('succeeded', 'dead', 'cancelled') AND j.finished_at > _now - interval '1 hour'
+          ORDER BY j.finished_at DESC, j.id DESC LIMIT _most) e;
+
+    SELECT jsonb_build_object('count', count(*), 'reasons', coalesce(jsonb_object_agg(s.reason, s.many), '{}'))
+    INTO _stale
+    FROM (SELECT f.reason, count(*) AS many FROM holdfast.stale_jobs(stale_after, _most, false, _zero, _zero) f
+          GROUP BY f.reason) s;
+
+    RETURN jsonb_build_object(
+        'clock', _now,
+        'postgres', jsonb_build_object(
+            'version', current_setting('server_version_num')::integer / 10000,
+            'connections', (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'client backend'),
+            'max_connections', current_setting('max_connections')::integer,
+            'oldest_transaction', coalesce((
+                SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))
+                FROM pg_catalog.pg_stat_activity a
+                WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()), 0)),
+        'workers', _workers,
+        'queues', coalesce(_queues, '[]'),
+        'unknown_kinds', coalesce(_unknown, '[]'),
+        'running', (SELECT count(*) FROM holdfast.jobs j WHERE j.status = 'running'),
+        'ended', _ended,
+        'stale', _stale,
+        'notifications', (
+            SELECT jsonb_build_object(
+                'waiting', count(*), 'failing', count(*) FILTER (WHERE n.error IS NOT NULL),
+                'oldest', coalesce(extract(epoch FROM _now - min(n.created_at)), 0),
+                'last_error', (SELECT e.error FROM holdfast.notifications e
+                               WHERE e.delivered_at IS NULL AND e.error IS NOT NULL ORDER BY e.due_at DESC LIMIT 1))
+            FROM (SELECT w.created_at, w.error FROM holdfast.notifications w WHERE w.delivered_at IS NULL LIMIT _most) n),
+        'incidents', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'kind', i.kind, 'title', i.title, 'open_for', extract(epoch FROM _now - i.opened_at)) ORDER BY i.opened_at), '[]')
+            FROM (SELECT i.kind, i.title, i.opened_at FROM holdfast.incidents i WHERE i.status = 'open'
+                  ORDER BY i.opened_at LIMIT 20) i),
+        'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT _most + 1) d),
+        'monitors', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'name', m.name,
+                'every', extract(epoch FROM m.every),
+                'swept_ago', extract(epoch FROM _now - m.swept_at),
+                'is_held', m.hold IS NOT NULL AND NOT m.hold ? 'ended',
+                'last_result', coalesce(m.last_result, '{}')) ORDER BY m.name), '[]')
+            FROM holdfast.monitors m));
+END
+$function$;
+
+REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
+-- end of migration body
+    $migration$;
+-- The checksum below covers every byte above this line.
+    INSERT INTO holdfast.schema_migrations (version, name, checksum)
+    VALUES (7, '007_dead_letters', '9ecbd4dc4207552fa76e51d29aaa322c125393c3f8f077e99d4c60b4e7534f18');
+END
+$holdfast$;

@@ -1,0 +1,6 @@
+-- The open incidents of some kinds.
+SELECT i.kind, i.key, i.title, i.arrivals, extract(epoch FROM (SELECT holdfast.clock()) - i.opened_at)
+FROM holdfast.incidents i
+WHERE i.status = 'open' AND i.kind = ANY (%(kinds)s::text[])
+ORDER BY i.opened_at
+LIMIT 1000

@@ -1,0 +1,90 @@
+"""The alerter: delivers notifications at least once, each to its channel, one after the other.
+
+They are rows in the ledger, written with what they tell of. A channel that is away delays them and loses none; what it
+asks for (Retry-After) is given. A channel that refuses for good is said to be broken, here and by the health report,
+and is tried again from time to time: somebody may have mended it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from holdfast.errors import DatabaseError
+from holdfast.events import LedgerLost, NotificationDelivered, NotificationFailed, Sinks
+from holdfast.notify.channel import Again, Broken, Channel, Delivered, Outcome
+from holdfast.postgres.dead_letters import Notification, announce_channels, claim_notifications, settle_notification
+from holdfast.postgres.ledger import AsyncLedger
+
+#: Seconds: between looks for what is due, between two posts (Slack takes about one a second), of the claim on one.
+EVERY = 2.0
+ANNOUNCE_EVERY = 15.0
+PACE = 1.1
+LEASE = 60.0
+FIRST_PAUSE, LONGEST_PAUSE, BROKEN_PAUSE = 5.0, 600.0, 300.0
+BATCH = 5
+
+
+class Alerter:
+    """Delivers to `channels`, by name, until cancelled."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        channels: Mapping[str, Channel],
+        sinks: Sinks,
+        *,
+        pace: float = PACE,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger = ledger
+        self._channels = channels
+        self._sinks = sinks
+        self._pace = pace
+        self._turned = turned
+
+    async def run(self) -> None:
+        announced_at = float("-inf")
+        try:
+            while True:
+                self._turned()
+                try:
+                    if time.monotonic() - announced_at >= ANNOUNCE_EVERY:
+                        await self._ledger.call(announce_channels(list(self._channels), ANNOUNCE_EVERY))
+                        announced_at = time.monotonic()
+                    if await self.step():
+                        continue
+                except DatabaseError as error:
+                    self._sinks.emit(LedgerLost("alerter", str(error)))
+                await asyncio.sleep(EVERY)
+        finally:
+            for channel in self._channels.values():
+                await channel.close()
+
+    async def step(self) -> int:
+        """Try what is due; how many were delivered."""
+        delivered = 0
+        for notification in await self._ledger.call(claim_notifications(list(self._channels), BATCH, LEASE)):
+            outcome = await self._channels[notification.channel].send(notification.reason, notification.content)
+            await self._settle(notification, outcome)
+            delivered += isinstance(outcome, Delivered)
+            await asyncio.sleep(self._pace)
+        return delivered
+
+    async def _settle(self, notification: Notification, outcome: Outcome) -> None:
+        error, pause = _what_next(outcome, notification.attempts)
+        await self._ledger.call(settle_notification(notification.id, error, pause))
+        if error is None:
+            self._sinks.emit(NotificationDelivered(notification.channel, notification.reason, notification.attempts))
+        else:
+            self._sinks.emit(NotificationFailed(notification.channel, error, notification.attempts, pause or 0.0))
+
+
+def _what_next(outcome: Outcome, attempts: int) -> tuple[str | None, float | None]:
+    """The error, and in how many seconds to try again."""
+    match outcome:
+        case Delivered():
+            return None, None
+        case Again(why, after):
+            return why, after or min(FIRST_PAUSE * 2 ** min(attempts - 1, 10), LONGEST_PAUSE)
+        case Broken(why):
+            return why, BROKEN_PAUSE

@@ -1,0 +1,194 @@
+"""The dead-letter monitor: sees to it that nothing dies unseen.
+
+Jobs that went dead are collected every few seconds, dead-letter queues of SQS are looked at every few minutes, in one
+process over all. What is found is kept in the ledger, grouped by cause, and told once when it arrives and once when
+nothing of it is left. A look that fails is an incident of its own: a queue that nobody could look at is not empty.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from holdfast.core import telling
+from holdfast.core.incident import Decision, Finding, Reason, decide
+from holdfast.core.letters import describe
+from holdfast.core.telling import BLIND, COUNTED, LETTERS
+from holdfast.errors import DatabaseError, QueueError
+from holdfast.events import DeadLettersSeen, IncidentChanged, LedgerLost, QueueLost, Sinks
+from holdfast.postgres.dead_letters import (
+    IncidentChange,
+    NewLetter,
+    collect_dead_jobs,
+    dead_letter_groups,
+    note_dead_letters,
+    open_incidents,
+    record_incidents,
+)
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.reads import begin_sweep, end_sweep
+from holdfast.sqs.client import Message, Sqs, queue_name
+from holdfast.sqs.dead_letters import look
+
+JOBS, QUEUES = "collect_dead_jobs", "watch_dead_letters"
+#: Seconds: between looks at jobs, between turns of the loop, and for a look at all queues.
+JOBS_EVERY = 15.0
+TURN = 5.0
+DEADLINE = 45.0
+MOST_BODY = 262_144
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies."""
+
+    dead_letter_urls: Sequence[str] = ()
+    source_urls: Sequence[str] = ()
+
+    @property
+    def any_url(self) -> str | None:
+        """One of them, for the region and endpoint of all."""
+        return next(iter([*self.dead_letter_urls, *self.source_urls]), None)
+
+
+class DlqMonitor:
+    """Watches until cancelled. `channels` are the names of those who are told; `turned` is called at each turn."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        sources: Sources,
+        channels: Sequence[str],
+        sinks: Sinks,
+        *,
+        interval: float,
+        new_id: Callable[[], UUID],
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger = ledger
+        self._sources = sources
+        self._channels = channels
+        self._sinks = sinks
+        self._interval = interval
+        self._new_id = new_id
+        self._turned = turned
+        url = sources.any_url
+        self._sqs = Sqs(url) if url else None
+
+    async def run(self) -> None:
+        """Look, again and again; nothing that a queue or the ledger does ends it."""
+        try:
+            while True:
+                self._turned()
+                try:
+                    if await self._ledger.call(begin_sweep(JOBS, JOBS_EVERY)):
+                        await self.look_at_jobs()
+                    if self._sqs and await self._ledger.call(begin_sweep(QUEUES, self._interval)):
+                        await self.look_at_queues()
+                except DatabaseError as error:
+                    self._sinks.emit(LedgerLost("dead letters", str(error)))
+                await asyncio.sleep(min(TURN, self._interval / 2))
+        finally:
+            if self._sqs:
+                await self._sqs.close()
+
+    async def look_at_jobs(self) -> None:
+        """Collect what went dead, and tell of it."""
+        await self._ledger.call(collect_dead_jobs())
+        await self._fold(await self._letters(), [LETTERS])
+
+    async def look_at_queues(self) -> None:
+        """Look at each queue; one that cannot be looked at does not stop the others."""
+        assert self._sqs is not None
+        found: list[Finding] = []
+        seen = {}
+        urls, problems = await self._find_queues(self._sqs)
+        until = time.monotonic() + DEADLINE
+        for url in urls:
+            name = queue_name(url)
+            try:
+                async with asyncio.timeout_at(_at(until)):
+                    finding, count = await self._look_at(self._sqs, url)
+            except (QueueError, TimeoutError) as error:
+                problems[name] = str(error) or "the look did not end in time"
+                continue
+            seen[name] = count
+            self._turned()
+            found += finding
+        found += [telling.blind(name, why) for name, why in problems.items()]
+        for name, why in problems.items():
+            self._sinks.emit(QueueLost(f"look at {name}", why))
+        await self._fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED])
+        await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted(problems)}))
+
+    async def _find_queues(self, sqs: Sqs) -> tuple[list[str], dict[str, str]]:
+        """The dead-letter queues to look at, and what could not be found out."""
+        urls, problems = list(self._sources.dead_letter_urls), {}
+        for source in self._sources.source_urls:
+            try:
+                arn = (await sqs.attributes(source)).dead_letter_arn
+                if arn is not None:
+                    urls.append(await sqs.url_of(arn))
+            except QueueError as error:
+                problems[queue_name(source)] = str(error)
+        return list(dict.fromkeys(urls)), problems
+
+    async def _look_at(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
+        seen = await look(sqs, url)
+        if seen.only_counted is not None:
+            finding = telling.counted(seen.queue, seen.count, seen.only_counted)
+            return ([finding] if seen.count else []), seen.count
+        letters = [_letter(self._new_id(), seen.queue, message) for message in seen.messages]
+        new = await self._ledger.one(note_dead_letters(seen.queue, letters, complete=seen.complete))
+        self._sinks.emit(DeadLettersSeen(seen.queue, seen.count, len(letters), new, seen.complete))
+        return [], seen.count
+
+    async def _letters(self) -> list[Finding]:
+        return [telling.letters(group) for group in await self._ledger.call(dead_letter_groups())]
+
+    async def _fold(self, findings: Sequence[Finding], kinds: Sequence[str]) -> None:
+        """Decide, and write it down with what is to be told, in one transaction."""
+        incidents = await self._ledger.call(open_incidents(kinds))
+        known = {(incident.kind, incident.key) for incident in incidents}
+        decisions = decide([telling.once(finding, known) for finding in findings], incidents)
+        changes = [self._change(decision) for decision in decisions if decision.reason is not Reason.NOTHING]
+        if not changes:
+            return
+        titles = {(change.kind, change.key): change.title for change in changes}
+        for written in await self._ledger.call(record_incidents(changes, self._channels)):
+            title = titles[written.kind, written.key] or written.key
+            self._sinks.emit(IncidentChanged(written.kind, written.action, title, written.arrivals))
+
+    def _change(self, decision: Decision) -> IncidentChange:
+        return IncidentChange(
+            id=self._new_id(),
+            action={Reason.FIRST: "open", Reason.WORSE: "worse", Reason.RESOLVED: "resolve"}[decision.reason],
+            kind=decision.kind,
+            key=decision.key,
+            title=telling.title(decision),
+            details={},
+            arrivals=decision.finding.arrived if decision.finding else 0,
+            content=telling.content(decision),
+        )
+
+
+def _letter(id: UUID, queue: str, message: Message) -> NewLetter:
+    about = describe(queue, message.body, message.attributes)
+    return NewLetter(
+        id,
+        message.id,
+        about.job_id,
+        about.kind,
+        about.cause,
+        about.fingerprint,
+        message.body.replace("\x00", "")[:MOST_BODY],
+        message.attributes,
+        message.received,
+        message.sent_at,
+    )
+
+
+def _at(until: float) -> float:
+    """The loop's own clock for a moment of the monotonic one; they are the same clock on every platform here."""
+    return asyncio.get_running_loop().time() + until - time.monotonic()

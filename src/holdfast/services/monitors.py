@@ -1,0 +1,124 @@
+"""The monitors of one process: what is run beside each other, and how they end together."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from holdfast.events import Sinks
+from holdfast.notify.channel import Channel
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.alerter import Alerter
+from holdfast.services.dlq_monitor import DlqMonitor, Sources
+from holdfast.services.ringer import Ringer
+from holdfast.services.sweeper import Sweeper
+from holdfast.sqs.bell import SqsBells
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """What to run. Times in seconds.
+
+    `stale`: look for stuck jobs, and tell of each sweep; `dlq`: watch dead letters and deliver what is to be told;
+    `bell_url`: the SQS queue to ring on.
+    """
+
+    stale: bool = False
+    dlq: bool = False
+    bell_url: str | None = None
+    sources: Sources = field(default_factory=Sources)
+    dlq_interval: float = 300.0
+    sweep_interval: float = 5.0
+    stale_after: float = 600.0
+
+
+class Monitors:
+    """Runs them until cancelled. Each has a connection of its own: none waits for another."""
+
+    def __init__(
+        self,
+        dsn: str,
+        settings: MonitorSettings,
+        channels: Mapping[str, Channel],
+        sinks: Sinks,
+        *,
+        new_id: Callable[[], UUID],
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dsn = dsn
+        self._settings = settings
+        self._channels = channels
+        self._sinks = sinks
+        self._new_id = new_id
+        self._turned = turned
+        self._ledgers: list[AsyncLedger] = []
+        self._bells = SqsBells(settings.bell_url) if settings.bell_url else None
+
+    async def run(self) -> None:
+        tasks = [asyncio.create_task(loop.run()) for loop in self._loops()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for ledger in self._ledgers:
+                await ledger.close()
+            if self._bells is not None:
+                await self._bells.close()
+
+    def _loops(self) -> Sequence[Sweeper | DlqMonitor | Alerter | Ringer]:
+        settings, found = self._settings, list[Sweeper | DlqMonitor | Alerter | Ringer]()
+        turns = _Turns(self._turned)
+        if settings.stale:
+            found.append(
+                Sweeper(
+                    self._ledger("stale"),
+                    self._sinks,
+                    interval=settings.sweep_interval,
+                    stale_after=settings.stale_after,
+                    tells=True,
+                    turned=turns.of(0),
+                )
+            )
+        if settings.dlq:
+            found.append(
+                DlqMonitor(
+                    self._ledger("dead letters"),
+                    settings.sources,
+                    list(self._channels),
+                    self._sinks,
+                    interval=settings.dlq_interval,
+                    new_id=self._new_id,
+                    turned=turns.of(1),
+                )
+            )
+            found.append(Alerter(self._ledger("alerter"), self._channels, self._sinks, turned=turns.of(2)))
+        if self._bells is not None:
+            found.append(Ringer(self._ledger("ringer"), self._bells, self._sinks, turned=turns.of(3)))
+        return found
+
+    def _ledger(self, name: str) -> AsyncLedger:
+        ledger = AsyncLedger(self._dsn, name=f"holdfast {name}")
+        self._ledgers.append(ledger)
+        return ledger
+
+
+class _Turns:
+    """Tells of progress when every loop has turned since the last time: none that is stuck hides behind others."""
+
+    def __init__(self, all_turned: Callable[[], None]) -> None:
+        self._all_turned = all_turned
+        self._waiting: dict[int, bool] = {}
+
+    def of(self, loop: int) -> Callable[[], None]:
+        """What this loop calls at each turn."""
+        self._waiting[loop] = True
+
+        def turned() -> None:
+            self._waiting[loop] = False
+            if not any(self._waiting.values()):
+                self._waiting = dict.fromkeys(self._waiting, True)
+                self._all_turned()
+
+        return turned

@@ -1,0 +1,1 @@
+"""Amazon SQS: the only importer of the AWS client."""
