@@ -8,7 +8,15 @@ from holdfast.app import new_id
 from holdfast.cli import worker as workers
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
-from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.service import (
+    describe_stop,
+    require_sqs,
+    require_unix,
+    show_start,
+    start_logging,
+    supervise,
+    with_tagged_bell,
+)
 from holdfast.cli.specs import api_spec
 from holdfast.cli.up import Host, Port, address_of, free_port, require_keys
 
@@ -32,6 +40,7 @@ def api(
     )
     require_unix()
     require_sqs(settings)
+    settings = with_tagged_bell(settings)
     kinds = load_app(settings.app).kinds if settings.app else {}
     settings = settings.model_copy(update={"port": free_port(settings)})
     start_logging(settings)

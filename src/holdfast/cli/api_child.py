@@ -16,11 +16,11 @@ import uvicorn
 
 from holdfast.cli.child import VARIABLE
 from holdfast.cli.loading import load_app
+from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
 from holdfast.core.ratelimit import Limit
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
-from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.web.app import create_app
 from holdfast.web.services import ApiServices, ApiSettings
 
@@ -91,7 +91,7 @@ async def _serve(plan: ApiPlan) -> None:
         trusted_proxies=[ipaddress.ip_network(each) for each in settings.trusted_proxies],
         kinds=load_app(plan.app).kinds if plan.app else {},
         bell_url=settings.sqs_queue_url,
-        sqs_queues=_sqs_queues(settings),
+        sqs_queues=sqs_queues(settings),
         channels=["slack" if plan.has_slack else "log"],
     )
     server = _Server(
@@ -111,12 +111,6 @@ async def _serve(plan: ApiPlan) -> None:
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
     await server.serve(sockets=[bind(settings.host, settings.port)])
-
-
-def _sqs_queues(settings: Settings) -> list[WatchedQueue]:
-    roles = {settings.sqs_queue_url: "bells", settings.watched_queue_url: "watched"}
-    roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
-    return [WatchedQueue(url, role) for url, role in roles.items() if url]
 
 
 def _supervisor_died(link: socket.socket, server: _Server) -> None:

@@ -7,7 +7,17 @@ import typer
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
-from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.service import (
+    describe_alerts,
+    describe_bells,
+    describe_stop,
+    require_sqs,
+    require_unix,
+    show_start,
+    start_logging,
+    supervise,
+    with_tagged_bell,
+)
 from holdfast.cli.specs import monitor_spec
 from holdfast.config import Settings
 from holdfast.sqs.client import queue_name
@@ -25,7 +35,7 @@ def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level:
     line = (
         f"each {settings.sweep_interval:g} s; a job without a sign of life for {settings.stale_after:g} s is taken back"
     )
-    _run("stale-job-monitor", settings, [("sweeps", line), ("bells", _bells(settings))], stale_jobs=True)
+    _run("stale-job-monitor", settings, [("sweeps", line), ("bells", describe_bells(settings))], stale_jobs=True)
 
 
 @monitor.command()
@@ -33,15 +43,13 @@ def dlq(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: w
     """Watch dead-letter queues and jobs that went dead, and tell of them."""
     settings = read_settings(database_url, data_dir, log_level=log_level)
     lines = [("watches", f"jobs, and {_queues(settings)}; queues each {settings.dlq_interval:g} s")]
-    tells = (
-        "Slack (SLACK_WEBHOOK_URL)" if settings.slack_webhook_url else "the log only; set SLACK_WEBHOOK_URL for Slack"
-    )
-    _run("dlq-monitor", settings, [*lines, ("tells", tells)], stale_jobs=False)
+    _run("dlq-monitor", settings, [*lines, ("alerts", describe_alerts(settings))], stale_jobs=False)
 
 
 def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_jobs: bool) -> None:
     require_unix()
     require_sqs(settings)
+    settings = with_tagged_bell(settings)
     start_logging(settings)
     database = open_database(settings)
     try:
@@ -53,10 +61,6 @@ def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_j
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
-
-
-def _bells(settings: Settings) -> str:
-    return f"SQS queue {queue_name(settings.sqs_queue_url)}" if settings.sqs_queue_url else "none; workers poll"
 
 
 def _queues(settings: Settings) -> str:

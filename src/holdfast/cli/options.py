@@ -15,6 +15,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.services.restarts import Here
+from holdfast.services.sqs_watch import WatchedQueue
 
 DatabaseUrl = Annotated[
     str | None,
@@ -65,6 +66,13 @@ def here() -> Here:
         settings_fingerprint(folder),
         datetime.fromtimestamp(max(written), UTC) if written else None,
     )
+
+
+def sqs_queues(settings: Settings) -> list[WatchedQueue]:
+    """The queues of SQS that matter here, and what each is."""
+    roles = {settings.sqs_queue_url: "bells", settings.watched_queue_url: "watched"}
+    roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
+    return [WatchedQueue(url, role) for url, role in roles.items() if url]
 
 
 def told(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from holdfast.app import new_id
 from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
 from holdfast.config import Settings, settings_fingerprint
-from holdfast.errors import ConfigurationError, DatabaseError
+from holdfast.errors import ConfigurationError, DatabaseError, QueueError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres.database import Database
@@ -30,9 +30,12 @@ from holdfast.services.presence import Presence
 from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
+from holdfast.sqs.client import Sqs, queue_name
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
 SHORTEST_SILENCE = 5.0
+#: Seconds that a start waits to learn whether a queue is tagged for bells.
+TAG_DEADLINE = 5.0
 
 
 def require_unix() -> None:
@@ -46,6 +49,40 @@ def require_sqs(settings: Settings) -> None:
     wanted = settings.sqs_queue_url or settings.watched_queue_url or settings.dlq_urls
     if wanted and importlib.util.find_spec("aiobotocore") is None:
         raise ConfigurationError("SQS queues are set, which needs the extra `sqs`: pip install 'holdfast[sqs]'")
+
+
+def with_tagged_bell(settings: Settings) -> Settings:
+    """A queue given as the team's own is for bells only if it says so itself, by its tag holdfast=bell."""
+    url = settings.watched_queue_url
+    if settings.sqs_queue_url is not None or url is None or importlib.util.find_spec("aiobotocore") is None:
+        return settings
+    tags = asyncio.run(_tags(url))
+    return settings.model_copy(update={"sqs_queue_url": url}) if tags.get("holdfast") == "bell" else settings
+
+
+async def _tags(url: str) -> dict[str, str]:
+    """Those of a queue; none where it cannot be asked: then nothing is sent to it."""
+    sqs = Sqs(url)
+    try:
+        async with asyncio.timeout(TAG_DEADLINE):
+            return await sqs.tags(url)
+    except (QueueError, TimeoutError):
+        return {}
+    finally:
+        await sqs.close()
+
+
+def describe_bells(settings: Settings) -> str:
+    """How workers are woken, and what is only watched."""
+    own = settings.watched_queue_url
+    watched = f"; SQS queue {queue_name(own)} is watched, never rung" if own and own != settings.sqs_queue_url else ""
+    rung = f", and SQS queue {queue_name(settings.sqs_queue_url)}" if settings.sqs_queue_url else ""
+    return f"Postgres{rung}{watched}"
+
+
+def describe_alerts(settings: Settings) -> str:
+    """Where incidents are told."""
+    return "Slack" if settings.slack_webhook_url else "the log only (set SLACK_WEBHOOK_URL for Slack)"
 
 
 def start_logging(settings: Settings) -> None:

@@ -9,14 +9,26 @@ import typer
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
 from holdfast.cli.loading import load_app
+from holdfast.cli.local_sqs import LocalSqsPlan, local_sqs_spec, prepare
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
-from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.service import (
+    describe_alerts,
+    describe_bells,
+    describe_stop,
+    require_sqs,
+    require_unix,
+    show_start,
+    start_logging,
+    supervise,
+    with_tagged_bell,
+)
 from holdfast.cli.specs import api_spec, is_loopback, monitor_spec, worker_specs
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database
 from holdfast.postgres.keys import list_api_keys
 from holdfast.postgres.ledger import SyncLedger
+from holdfast.sqs.client import queue_name
 
 DEMO = "holdfast.cli.demo_kinds:hf"
 
@@ -34,6 +46,7 @@ def up(
     drain_timeout: workers.DrainTimeout = None,
     host: Host = None,
     port: Port = None,
+    sqs: Annotated[bool, typer.Option("--sqs", help="Also run a local SQS server, and ring bells over it.")] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     log_level: workers.LogLevel = None,
@@ -47,6 +60,10 @@ def up(
         processes=processes, drain_timeout=drain_timeout, host=host, port=port, log_level=log_level,
     )  # fmt: skip
     require_unix()
+    local_sqs = _prepare_sqs(settings) if sqs else None
+    if local_sqs is not None:
+        settings = settings.model_copy(update={"sqs_queue_url": local_sqs.url})
+    settings = with_tagged_bell(settings)
     require_sqs(settings)
     reference = settings.app or DEMO
     loaded = load_app(reference)
@@ -59,7 +76,8 @@ def up(
         require_keys(settings.host, database.dsn)
         show_start(_lines(settings, database, workers.describe_kinds(loaded.kinds)), database.dsn)
         supervisor_id = new_id()
-        specs = [api_spec(settings, database.dsn)]
+        specs = [local_sqs_spec(local_sqs)] if local_sqs else []
+        specs.append(api_spec(settings, database.dsn))
         specs += worker_specs(settings, reference, database.dsn, supervisor_id)
         specs.append(monitor_spec(settings, database.dsn, dlq=True, rings=True))
         clean = asyncio.run(
@@ -76,6 +94,15 @@ def up(
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)
+
+
+def _prepare_sqs(settings: Settings) -> LocalSqsPlan:
+    if settings.sqs_queue_url is not None:
+        raise ConfigurationError(
+            f"--sqs starts a server of its own, and HOLDFAST_SQS_QUEUE_URL names queue"
+            f" {queue_name(settings.sqs_queue_url)!r}; give one of them"
+        )
+    return prepare()
 
 
 def require_keys(host: str, dsn: str) -> None:
@@ -119,5 +146,7 @@ def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str
         ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
         ("app", known),
         ("workers", workers.describe_workers(settings)),
+        ("bells", describe_bells(settings)),
+        ("alerts", describe_alerts(settings)),
         ("stop", describe_stop(settings)),
     ]

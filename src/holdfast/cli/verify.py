@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 import httpx
@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from holdfast.app import new_id
-from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting
+from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting, sqs_queues
 from holdfast.cli.output import clean, print_json, show, table
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
@@ -19,10 +19,11 @@ from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailab
 from holdfast.postgres.dsn import parse, shown
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.postgres.presence import list_services
+from holdfast.postgres.presence import Service, list_services
 from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
 from holdfast.services.probe import ask_all, run_dir
+from holdfast.services.sqs_watch import WatchedQueue
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red", Verdict.SKIP: "dim"}
 #: Seconds that a request to the API, or a call to the database, may take.
@@ -32,15 +33,21 @@ Url = Annotated[str | None, setting("url")]
 
 
 def verify(
-    *, url: Url = None, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+    *,
+    url: Url = None,
+    send_test: Annotated[bool, typer.Option("--send-test", help="Post a test to Slack.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Examine the deployment that runs: database, schema, workers, monitors, jobs, API, health, limits, settings.
+    """Examine the deployment that runs: database, schema, workers, monitors, jobs, queues, API, health, limits,
+    settings.
 
     It sends one canary job through each queue, and hits the rate limit with a key of its own; it changes nothing else.
     Exit codes: 0 nothing failed; 1 something did; 3 the database or the API cannot be reached.
     """
     settings = read_settings(database_url, data_dir, url=url)
-    findings = asyncio.run(_examine(settings, as_json=as_json))
+    findings = asyncio.run(_examine(settings, send_test=send_test, as_json=as_json))
     verdict = overall(findings)
     if as_json:
         print_json(overall=verdict, findings=findings, components=by_component(findings))
@@ -50,9 +57,9 @@ def verify(
     raise typer.Exit(exit_code(findings))
 
 
-async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
+async def _examine(settings: Settings, *, send_test: bool, as_json: bool) -> list[Finding]:
     findings = []
-    async with _deployment(settings) as deployment:
+    async with _deployment(settings, send_test=send_test) as deployment:
         async for finding in Doctor(deployment, new_id=new_id).examine():
             findings.append(finding)
             if not as_json:
@@ -61,12 +68,23 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
 
 
 @contextlib.asynccontextmanager
-async def _deployment(settings: Settings) -> AsyncIterator[Deployment]:
+async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[Deployment]:
     dsn, where = _database(settings)
     ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
     try:
-        async with httpx.AsyncClient(base_url=await _address(settings, ledger), timeout=DEADLINE) as http:
-            yield Deployment(dsn, where, ledger, http, here(), settings.stale_after)
+        services = await _services(ledger)
+        async with httpx.AsyncClient(base_url=_address(settings, services), timeout=DEADLINE) as http:
+            yield Deployment(
+                dsn,
+                where,
+                ledger,
+                http,
+                here(),
+                settings.stale_after,
+                queues=_queues(settings, services),
+                slack=settings.slack_webhook_url,
+                send_test=send_test,
+            )
     finally:
         await ledger.close()
 
@@ -85,20 +103,33 @@ def _database(settings: Settings) -> tuple[str, str]:
     return server.dsn, f"local Postgres in {server.data_dir}"
 
 
-async def _address(settings: Settings, ledger: AsyncLedger) -> str:
+async def _services(ledger: AsyncLedger) -> list[Service]:
+    """Those on this host that use this ledger, the newest first; none where it does not answer."""
+    with contextlib.suppress(DatabaseError):
+        found = await ledger.call(list_services())
+        return [service for service in reversed(found) if service.host == socket.gethostname()]
+    return []
+
+
+def _address(settings: Settings, services: Sequence[Service]) -> str:
     """Where the API answers: as told, else as a service of this ledger or this host says; else by the settings."""
     if settings.url:
         return settings.url.rstrip("/")
-    with contextlib.suppress(DatabaseError):
-        for service in reversed(await ledger.call(list_services())):
-            if service.address and service.host == socket.gethostname():
-                return service.address
+    for service in services:
+        if service.address:
+            return service.address
     with contextlib.suppress(ConfigurationError):
         for _, told in ask_all(run_dir(settings.run_dir), DEADLINE):
             if told and told.address:
                 return told.address
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}"
+
+
+def _queues(settings: Settings, services: Sequence[Service]) -> list[WatchedQueue]:
+    """Those of the settings, and the bells that a service on this host was started with."""
+    rung = settings.sqs_queue_url or next((service.bell_url for service in services if service.bell_url), None)
+    return sqs_queues(settings.model_copy(update={"sqs_queue_url": rung}))
 
 
 def _lines(finding: Finding) -> list[Text]:

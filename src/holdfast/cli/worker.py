@@ -9,7 +9,16 @@ import typer
 from holdfast.app import Holdfast, new_id
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
-from holdfast.cli.service import describe_stop, require_sqs, require_unix, show_start, start_logging, supervise
+from holdfast.cli.service import (
+    describe_bells,
+    describe_stop,
+    require_sqs,
+    require_unix,
+    show_start,
+    start_logging,
+    supervise,
+    with_tagged_bell,
+)
 from holdfast.cli.specs import monitor_spec, worker_specs
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
@@ -57,6 +66,7 @@ def worker(
         )
     require_unix()
     require_sqs(settings)
+    settings = with_tagged_bell(settings)
     loaded = load_app(reference)
     settings = settings.model_copy(update={"queues": loaded.served_queues(settings)})
     if database_url is None and data_dir is None:
@@ -69,6 +79,7 @@ def worker(
                 ("database", database.describe()),
                 ("app", f"{reference} with {describe_kinds(loaded.kinds)}"),
                 ("workers", describe_workers(settings)),
+                ("bells", describe_bells(settings)),
                 ("stop", describe_stop(settings)),
             ],
             database.dsn,

@@ -6,6 +6,7 @@ and is tried again from time to time: somebody may have mended it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,6 +15,8 @@ from holdfast.events import LedgerLost, NotificationDelivered, NotificationFaile
 from holdfast.notify.channel import Again, Broken, Channel, Delivered, Outcome
 from holdfast.postgres.dead_letters import Notification, announce_channels, claim_notifications, settle_notification
 from holdfast.postgres.ledger import AsyncLedger
+
+_log = logging.getLogger("holdfast")
 
 #: Seconds: between looks for what is due, between two posts (Slack takes about one a second), of the claim on one.
 EVERY = 2.0
@@ -55,6 +58,8 @@ class Alerter:
                         continue
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("alerter", str(error)))
+                except Exception:
+                    _log.exception("the alerter failed in an unforeseen way, and goes on")
                 await asyncio.sleep(EVERY)
         finally:
             for channel in self._channels.values():

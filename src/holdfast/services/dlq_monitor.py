@@ -6,7 +6,7 @@ nothing of it is left. A look that fails is an incident of its own: a queue that
 """
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,11 +31,15 @@ from holdfast.postgres.reads import begin_sweep, end_sweep
 from holdfast.sqs.client import Message, Sqs, queue_name
 from holdfast.sqs.dead_letters import look
 
+_log = logging.getLogger("holdfast")
+
 JOBS, QUEUES = "collect_dead_jobs", "watch_dead_letters"
-#: Seconds: between looks at jobs, between turns of the loop, and for a look at all queues.
+#: Seconds: between looks at jobs, between turns of the loop, for a look at one queue, until a look that failed is
+#: repeated.
 JOBS_EVERY = 15.0
 TURN = 5.0
-DEADLINE = 45.0
+DEADLINE = 30.0
+RETRY_AFTER = 10.0
 MOST_BODY = 262_144
 
 
@@ -65,6 +69,7 @@ class DlqMonitor:
         interval: float,
         new_id: Callable[[], UUID],
         turned: Callable[[], None] = lambda: None,
+        retry_after: float = RETRY_AFTER,
     ) -> None:
         self._ledger = ledger
         self._sources = sources
@@ -73,6 +78,7 @@ class DlqMonitor:
         self._interval = interval
         self._new_id = new_id
         self._turned = turned
+        self._retry_after = retry_after
         url = sources.any_url
         self._sqs = Sqs(url) if url else None
 
@@ -88,6 +94,8 @@ class DlqMonitor:
                         await self.look_at_queues()
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("dead letters", str(error)))
+                except Exception:
+                    _log.exception("the dead-letter monitor failed in an unforeseen way, and goes on")
                 await asyncio.sleep(min(TURN, self._interval / 2))
         finally:
             if self._sqs:
@@ -99,28 +107,38 @@ class DlqMonitor:
         await self._fold(await self._letters(), [LETTERS])
 
     async def look_at_queues(self) -> None:
-        """Look at each queue; one that cannot be looked at does not stop the others."""
+        """Look at each queue; one that cannot be looked at does not stop the others, and is looked at once more."""
         assert self._sqs is not None
-        found: list[Finding] = []
-        seen = {}
-        urls, problems = await self._find_queues(self._sqs)
-        until = time.monotonic() + DEADLINE
-        for url in urls:
-            name = queue_name(url)
-            try:
-                async with asyncio.timeout_at(_at(until)):
-                    finding, count = await self._look_at(self._sqs, url)
-            except (QueueError, TimeoutError) as error:
-                problems[name] = str(error) or "the look did not end in time"
-                continue
-            seen[name] = count
-            self._turned()
-            found += finding
-        found += [telling.blind(name, why) for name, why in problems.items()]
-        for name, why in problems.items():
+        seen: dict[str, int] = {}
+        urls, lost = await self._find_queues(self._sqs)
+        found, problems = await self._look_at_all(self._sqs, urls, seen)
+        if lost or problems:
+            await asyncio.sleep(self._retry_after)
+            more, lost = await self._find_queues(self._sqs)
+            again = [url for url in more if queue_name(url) not in seen]
+            counted, problems = await self._look_at_all(self._sqs, again, seen)
+            found += counted
+        for name, why in {**lost, **problems}.items():
             self._sinks.emit(QueueLost(f"look at {name}", why))
+            found.append(telling.blind(name, why))
         await self._fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED])
-        await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted(problems)}))
+        await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
+
+    async def _look_at_all(
+        self, sqs: Sqs, urls: Sequence[str], seen: dict[str, int]
+    ) -> tuple[list[Finding], dict[str, str]]:
+        found: list[Finding] = []
+        problems = {}
+        for url in urls:
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    finding, seen[queue_name(url)] = await self._look_at(sqs, url)
+            except (QueueError, TimeoutError) as error:
+                problems[queue_name(url)] = str(error) or f"the look did not end within {DEADLINE:g} s"
+            else:
+                found += finding
+            self._turned()
+        return found, problems
 
     async def _find_queues(self, sqs: Sqs) -> tuple[list[str], dict[str, str]]:
         """The dead-letter queues to look at, and what could not be found out."""
@@ -187,8 +205,3 @@ def _letter(id: UUID, queue: str, message: Message) -> NewLetter:
         message.received,
         message.sent_at,
     )
-
-
-def _at(until: float) -> float:
-    """The loop's own clock for a moment of the monotonic one; they are the same clock on every platform here."""
-    return asyncio.get_running_loop().time() + until - time.monotonic()

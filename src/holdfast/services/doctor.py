@@ -20,7 +20,7 @@ from holdfast.core.keys import Role, make_key
 from holdfast.errors import DatabaseError
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
-from holdfast.services.checks import api, jobs, ledger, limits, restarts, workers
+from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
 from holdfast.services.checks.deployment import Deployment
 
 #: Seconds: for one check, and how long its canary key is valid.
@@ -47,6 +47,11 @@ class Doctor:
         else:
             yield Finding("ledger.skipped", "migrations", Verdict.SKIP, "needs the database")
             yield Finding("jobs.end_to_end", "jobs", Verdict.SKIP, "needs the database")
+        for finding in await _guarded("check_queues", queues.check_queues(deployment.queues)):
+            yield finding
+        slack = alerts.check_slack(deployment.slack, send_test=deployment.send_test)
+        for finding in await _guarded("check_slack", slack):
+            yield finding
         answers = await api.check_api(deployment)
         yield answers
         if answers.verdict is not Verdict.PASS:
@@ -69,7 +74,7 @@ class Doctor:
             yield Finding("workers.live", "workers", Verdict.FAIL, f"the ledger cannot be looked at: {error}", fix=fix)
             return
         yield workers.check_workers(report)
-        for finding in workers.check_monitors(report):
+        for finding in workers.check_monitors(report, has_queues=bool(deployment.queues)):
             yield finding
         for finding in await _guarded("check_jobs", jobs.check_jobs(deployment.ledger, report, self._new_id)):
             yield finding

@@ -6,6 +6,7 @@ ledger lets one of them ring for a queue at a time.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from holdfast.errors import DatabaseError, QueueError
@@ -13,6 +14,8 @@ from holdfast.events import LedgerLost, QueueLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.sqs.bell import SqsBells
+
+_log = logging.getLogger("holdfast")
 
 EVERY = 1.0
 #: Seconds without a claim after which a queue with due jobs is rung again.
@@ -50,6 +53,8 @@ class Ringer:
             except QueueError as error:
                 self._sinks.emit(QueueLost("ring", str(error)))
                 pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:
+                _log.exception("the ringer failed in an unforeseen way, and goes on")
             await asyncio.sleep(pause)
 
     async def step(self) -> int:

@@ -9,8 +9,9 @@ from holdfast.core.health import SqsQueue
 from holdfast.errors import QueueError
 from holdfast.sqs.client import Sqs, queue_name
 
-#: Seconds: between looks, and until one is given up.
+#: Seconds: between looks where all is well, and where it is not, and until one is given up.
 EVERY = 10.0
+SOON = 2.0
 DEADLINE = 5.0
 
 
@@ -58,7 +59,7 @@ class SqsWatch:
     async def _run(self) -> None:
         while True:
             await self.step()
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(SOON if any(queue.problem for queue in self.seen) else EVERY)
 
     async def _ask(self, queue: WatchedQueue) -> SqsQueue:
         name = queue_name(queue.url)

@@ -64,7 +64,7 @@ class SqsListener:
     async def listen(self) -> None:
         """Listen until stopped."""
         sqs = Sqs(self._url)
-        pause = FIRST_PAUSE
+        pause, failures = FIRST_PAUSE, 0
         try:
             while not self._stopped.is_set():
                 if not self._has_room():
@@ -73,14 +73,16 @@ class SqsListener:
                 try:
                     is_ours = await self._hear(sqs)
                 except QueueError as error:
-                    self._failed(error)
+                    failures += 1
+                    if failures > 1:  # one alone is a moment's trouble
+                        self._failed(error)
                     await self._rest(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
                 if not is_ours:
                     self._foreign()
                     return
-                pause = FIRST_PAUSE
+                pause, failures = FIRST_PAUSE, 0
         finally:
             await sqs.close()
 

@@ -5,6 +5,7 @@ CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb,
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
+#variable_conflict use_column
 DECLARE
     _now timestamptz := holdfast.clock();
     _new bigint;

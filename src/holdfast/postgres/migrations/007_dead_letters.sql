@@ -220,6 +220,7 @@ CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb,
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
+#variable_conflict use_column
 DECLARE
     _now timestamptz := holdfast.clock();
     _new bigint;
@@ -586,6 +587,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '9ecbd4dc4207552fa76e51d29aaa322c125393c3f8f077e99d4c60b4e7534f18');
+    VALUES (7, '007_dead_letters', 'dadf6fb59c8ee2d7aae574ba16bae186c19a99b7865172a1fda7a451f5e823cb');
 END
 $holdfast$;

@@ -4,8 +4,14 @@ from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Monitor, Report
 
 #: What people call the monitors.
-NAMES = {"rescue_stale_jobs": "stale job monitor", "prune": "pruner"}
-_FIX = "holdfast up APP, or holdfast worker APP: every worker and its supervisor sweep"
+NAMES = {
+    "rescue_stale_jobs": "stale job monitor",
+    "prune": "pruner",
+    "collect_dead_jobs": "dead job monitor",
+    "watch_dead_letters": "DLQ monitor",
+    "deliver_notifications": "alerter",
+}
+_FIX = "holdfast up APP, holdfast worker APP, or a service of its own: holdfast monitor stale, holdfast monitor dlq"
 
 
 def check_workers(report: Report) -> Finding:
@@ -23,16 +29,17 @@ def check_workers(report: Report) -> Finding:
     return Finding("workers.live", "workers", Verdict.PASS, found, code)
 
 
-def check_monitors(report: Report) -> list[Finding]:
-    """Whether each monitor with a rhythm of its own keeps it."""
+def check_monitors(report: Report, *, has_queues: bool) -> list[Finding]:
+    """Whether each monitor keeps its rhythm; that of dead-letter queues only where there are queues to watch."""
     found = {monitor.name: monitor for monitor in report.monitors}
-    return [_check_monitor(name, found.get(key)) for key, name in NAMES.items()]
+    wanted = {key: name for key, name in NAMES.items() if has_queues or key != "watch_dead_letters"}
+    return [_check_monitor(name, found.get(key)) for key, name in wanted.items()]
 
 
 def _check_monitor(name: str, monitor: Monitor | None) -> Finding:
     id = f"monitors.{name.replace(' ', '_')}"
     if monitor is None or monitor.every is None or monitor.swept_ago is None:
-        return Finding(id, name, Verdict.FAIL, "has never swept", "runs in every worker and supervisor", _FIX)
+        return Finding(id, name, Verdict.FAIL, "has never swept", "runs beside every worker", _FIX)
     code = f"sweeps each {monitor.every:g} s, in one process over all"
     found = f"swept {monitor.swept_ago:.0f} s ago"
     if monitor.swept_ago > 3 * monitor.every + 5:

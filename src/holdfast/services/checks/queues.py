@@ -1,0 +1,64 @@
+"""Do the queues of SQS answer, and are they set up such that nothing is lost in them unread?"""
+
+import asyncio
+from collections.abc import Sequence
+
+from holdfast.core.findings import Finding, Verdict
+from holdfast.errors import QueueError
+from holdfast.services.sqs_watch import WatchedQueue
+from holdfast.sqs.client import QueueAttributes, Sqs, queue_name
+
+DEADLINE = 10.0
+DAY = 86400
+
+
+async def check_queues(queues: Sequence[WatchedQueue]) -> list[Finding]:
+    """Each queue with its dead-letter queue."""
+    if not queues:
+        found = "none is set; workers are woken by Postgres (HOLDFAST_SQS_QUEUE_URL, or: holdfast up --sqs)"
+        return [Finding("sqs.queues", "SQS bells", Verdict.SKIP, found, "bells over SQS, dead letters watched")]
+    return [finding for queue in queues for finding in await _check(queue)]
+
+
+async def _check(queue: WatchedQueue) -> list[Finding]:
+    name, component = queue_name(queue.url), f"SQS {queue.role}"
+    code = {"bells": "rung for idle workers; no job depends on it"}.get(queue.role, "watched, never rung")
+    sqs = Sqs(queue.url)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            attributes = await sqs.attributes(queue.url)
+            dead = await _dead_letters(sqs, attributes)
+    except (QueueError, TimeoutError) as error:
+        found = str(error) or f"{name} did not answer within {DEADLINE:g} s"
+        fix = "is the URL right, does the endpoint answer, and may these credentials ask (sqs:GetQueueAttributes)?"
+        return [Finding(f"sqs.{queue.role}.answers", component, Verdict.FAIL, found, code, fix)]
+    finally:
+        await sqs.close()
+    findings = [Finding(f"sqs.{queue.role}.answers", component, Verdict.PASS, f"{name} answers", code)]
+    if queue.role != "dead letters":
+        findings.append(_redrive(queue.role, component, name, attributes, dead))
+    return findings
+
+
+async def _dead_letters(sqs: Sqs, attributes: QueueAttributes) -> QueueAttributes | None:
+    if attributes.dead_letter_arn is None:
+        return None
+    return await sqs.attributes(await sqs.url_of(attributes.dead_letter_arn))
+
+
+def _redrive(role: str, component: str, name: str, own: QueueAttributes, dead: QueueAttributes | None) -> Finding:
+    """What happens to a message that nobody can handle, and whether anybody has the time to read it."""
+    id, code = f"sqs.{role}.redrive", "dead-letter queue, kept longer than its source"
+    if dead is None:
+        fix = f"give {name} a dead-letter queue: a RedrivePolicy with deadLetterTargetArn and maxReceiveCount 5"
+        return Finding(id, component, Verdict.WARN, f"{name} has no dead-letter queue", code, fix)
+    dead_name = dead.arn.rpartition(":")[2]
+    kept = f"{dead_name} keeps letters {dead.retention // DAY} d, {name} {own.retention // DAY} d"
+    if not own.is_fifo and dead.retention <= own.retention:
+        # Of a standard queue the age counts from the first enqueue (AWS, "Setting up dead-letter queue retention").
+        fix = f"set MessageRetentionPeriod of {dead_name} to {14 * DAY}: a letter may expire as soon as it arrives"
+        return Finding(id, component, Verdict.FAIL, kept, code, fix)
+    if own.max_receive_count is not None and own.max_receive_count < 2:
+        fix = f"set maxReceiveCount of {name} to 5: one crash of a consumer must not make a message dead"
+        return Finding(id, component, Verdict.WARN, f"maxReceiveCount is {own.max_receive_count}", code, fix)
+    return Finding(id, component, Verdict.PASS, f"{kept}; after {own.max_receive_count} receives", code)
