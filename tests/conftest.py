@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up
+from tests.sqs.local import LocalSqs, local_sqs
 from tests.support import Session, database_copy, open_session, with_database
 
 # Nothing here has to survive a crash. Autovacuum stays off so that plans depend on what a test did, not on when.
@@ -66,6 +67,13 @@ def template(bare: str) -> str:
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(TEST_CLOCK)
     return "holdfast_template"
+
+
+@pytest.fixture(scope="session")
+def sqs() -> Iterator[LocalSqs]:
+    """A local SQS server for the whole run; each test makes queues of its own."""
+    with local_sqs() as server:
+        yield server
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 
 
 def verify(folder: Path, *args: str, **given: str) -> Answer:
-    return holdfast("verify", *args, cwd=folder, HOLDFAST_RUN_DIR=str(folder / "run"), **given)
+    return holdfast("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
 def verdicts(answer: Answer) -> dict[str, str]:

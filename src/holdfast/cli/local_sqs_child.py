@@ -32,7 +32,7 @@ async def make_queues(sqs: Sqs) -> None:
 
 
 async def _run(plan: LocalSqsPlan) -> int:
-    settings = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(plan.port), "SERVICES": "sqs"}
+    settings = {"BIND_HOST": plan.host, "GATEWAY_PORT": str(plan.port), "SERVICES": "sqs"}
     server = await asyncio.create_subprocess_exec(
         plan.program,
         env={**os.environ, **settings},
@@ -43,9 +43,10 @@ async def _run(plan: LocalSqsPlan) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    link = socket.socket(fileno=plan.link)
-    link.setblocking(False)
-    loop.add_reader(link, stopped.set)
+    if plan.link is not None:
+        link = socket.socket(fileno=plan.link)
+        link.setblocking(False)
+        loop.add_reader(link, stopped.set)
     ended = asyncio.create_task(server.wait())
     asked = asyncio.create_task(stopped.wait())
     making = asyncio.create_task(_make_queues_when_up(plan))
@@ -84,7 +85,11 @@ async def _make_queues_when_up(plan: LocalSqsPlan) -> None:
 
 
 def main() -> int:
-    plan = LocalSqsPlan(**json.loads(os.environ.pop(VARIABLE)))
+    return run(LocalSqsPlan(**json.loads(os.environ.pop(VARIABLE))))
+
+
+def run(plan: LocalSqsPlan) -> int:
+    """Run the server until a signal, or its supervisor's end; the exit code."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
     logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)

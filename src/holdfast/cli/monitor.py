@@ -1,6 +1,7 @@
 """`holdfast monitor`: the monitors as services of their own."""
 
 import asyncio
+from pathlib import Path
 
 import typer
 
@@ -31,7 +32,7 @@ monitor = typer.Typer(
 @monitor.command()
 def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: workers.LogLevel = None) -> None:
     """Look for stuck jobs and take them back; each sweep is logged. Rings the queues of rescued jobs."""
-    settings = read_settings(database_url, data_dir, log_level=log_level)
+    settings = _read(database_url, data_dir, log_level)
     line = (
         f"each {settings.sweep_interval:g} s; a job without a sign of life for {settings.stale_after:g} s is taken back"
     )
@@ -41,15 +42,19 @@ def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level:
 @monitor.command()
 def dlq(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: workers.LogLevel = None) -> None:
     """Watch dead-letter queues and jobs that went dead, and tell of them."""
-    settings = read_settings(database_url, data_dir, log_level=log_level)
+    settings = _read(database_url, data_dir, log_level)
     lines = [("watches", f"jobs, and {_queues(settings)}; queues each {settings.dlq_interval:g} s")]
     _run("dlq-monitor", settings, [*lines, ("alerts", describe_alerts(settings))], stale_jobs=False)
 
 
-def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_jobs: bool) -> None:
+def _read(database_url: str | None, data_dir: Path | None, log_level: str | None) -> Settings:
+    settings = read_settings(database_url, data_dir, log_level=log_level)
     require_unix()
     require_sqs(settings)
-    settings = with_tagged_bell(settings)
+    return with_tagged_bell(settings)
+
+
+def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_jobs: bool) -> None:
     start_logging(settings)
     database = open_database(settings)
     try:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress
+from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
@@ -57,6 +58,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         stale=stale,
         dlq=dlq,
         bell_url=settings.sqs_queue_url if rings else None,
+        queues=sqs_queues(settings),
         sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources))),
         dlq_interval=settings.dlq_interval,
         sweep_interval=settings.sweep_interval,

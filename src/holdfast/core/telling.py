@@ -7,10 +7,11 @@ house.
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.core.health import Check
 from holdfast.core.incident import Decision, Finding, Reason
 from holdfast.core.letters import LetterGroup
 
-LETTERS, BLIND, COUNTED = "dead_letters", "blind", "dead_letters_counted"
+LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -41,6 +42,18 @@ def blind(queue: str, why: str) -> Finding:
     """A queue that could not be looked at."""
     lines = [["where", queue], ["why", why], ["means", "whether dead letters arrive there is not known"]]
     return Finding(BLIND, queue, f"The dead letters of {queue} cannot be looked at", 1, 1, {"lines": lines})
+
+
+def failing(check: Check) -> Finding:
+    """A health check that fails."""
+    lines = [["check", check.name], ["says", check.output]]
+    details = {"lines": lines, "command": "holdfast verify"}
+    return Finding(FAILING, check.name, f"{check.name.replace('_', ' ')}: {check.output}"[:300], 1, 1, details)
+
+
+def still(name: str) -> Finding:
+    """A check of which nothing new is to be told."""
+    return Finding(FAILING, name, name, 0, 1)
 
 
 def once(finding: Finding, known: set[tuple[str, str]]) -> Finding:

@@ -170,9 +170,13 @@ class Pong:
     schema_version: int
 
 
-def begin_sweep(monitor: str, every: float) -> Call[str]:
-    """Claims the next sweep of a monitor for this process; no row when it is not due or somebody else's."""
-    return Call("begin_sweep", statement("begin_sweep"), {"name": monitor, "every": timedelta(seconds=every)}, str)
+def begin_sweep(monitor: str, every: float) -> Call[dict[str, Any]]:
+    """Claims the next sweep of a monitor for this process; no row when it is not due or somebody else's.
+
+    The row is what the last sweep left.
+    """
+    parameters = {"name": monitor, "every": timedelta(seconds=every)}
+    return Call("begin_sweep", statement("begin_sweep"), parameters, lambda left: left)
 
 
 def end_sweep(monitor: str, result: dict[str, Any]) -> Call[str]:

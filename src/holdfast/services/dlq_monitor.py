@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from holdfast.core import telling
-from holdfast.core.incident import Decision, Finding, Reason, decide
+from holdfast.core.incident import Finding
 from holdfast.core.letters import describe
 from holdfast.core.telling import BLIND, COUNTED, LETTERS
 from holdfast.errors import DatabaseError, QueueError
-from holdfast.events import DeadLettersSeen, IncidentChanged, LedgerLost, QueueLost, Sinks
+from holdfast.events import DeadLettersSeen, LedgerLost, QueueLost, Sinks
 from holdfast.postgres.dead_letters import (
-    IncidentChange,
     NewLetter,
     collect_dead_jobs,
     dead_letter_groups,
     note_dead_letters,
-    open_incidents,
-    record_incidents,
 )
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep
+from holdfast.services.incidents import IncidentBook
 from holdfast.sqs.client import Message, Sqs, queue_name
 from holdfast.sqs.dead_letters import look
 
@@ -73,8 +71,8 @@ class DlqMonitor:
     ) -> None:
         self._ledger = ledger
         self._sources = sources
-        self._channels = channels
         self._sinks = sinks
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
         self._interval = interval
         self._new_id = new_id
         self._turned = turned
@@ -104,7 +102,7 @@ class DlqMonitor:
     async def look_at_jobs(self) -> None:
         """Collect what went dead, and tell of it."""
         await self._ledger.call(collect_dead_jobs())
-        await self._fold(await self._letters(), [LETTERS])
+        await self._book.fold(await self._letters(), [LETTERS])
 
     async def look_at_queues(self) -> None:
         """Look at each queue; one that cannot be looked at does not stop the others, and is looked at once more."""
@@ -121,7 +119,7 @@ class DlqMonitor:
         for name, why in {**lost, **problems}.items():
             self._sinks.emit(QueueLost(f"look at {name}", why))
             found.append(telling.blind(name, why))
-        await self._fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED])
+        await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED])
         await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
 
     async def _look_at_all(
@@ -164,31 +162,6 @@ class DlqMonitor:
 
     async def _letters(self) -> list[Finding]:
         return [telling.letters(group) for group in await self._ledger.call(dead_letter_groups())]
-
-    async def _fold(self, findings: Sequence[Finding], kinds: Sequence[str]) -> None:
-        """Decide, and write it down with what is to be told, in one transaction."""
-        incidents = await self._ledger.call(open_incidents(kinds))
-        known = {(incident.kind, incident.key) for incident in incidents}
-        decisions = decide([telling.once(finding, known) for finding in findings], incidents)
-        changes = [self._change(decision) for decision in decisions if decision.reason is not Reason.NOTHING]
-        if not changes:
-            return
-        titles = {(change.kind, change.key): change.title for change in changes}
-        for written in await self._ledger.call(record_incidents(changes, self._channels)):
-            title = titles[written.kind, written.key] or written.key
-            self._sinks.emit(IncidentChanged(written.kind, written.action, title, written.arrivals))
-
-    def _change(self, decision: Decision) -> IncidentChange:
-        return IncidentChange(
-            id=self._new_id(),
-            action={Reason.FIRST: "open", Reason.WORSE: "worse", Reason.RESOLVED: "resolve"}[decision.reason],
-            kind=decision.kind,
-            key=decision.key,
-            title=telling.title(decision),
-            details={},
-            arrivals=decision.finding.arrived if decision.finding else 0,
-            content=telling.content(decision),
-        )
 
 
 def _letter(id: UUID, queue: str, message: Message) -> NewLetter:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from holdfast.events import Sinks
@@ -10,7 +11,9 @@ from holdfast.notify.channel import Channel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alerter import Alerter
 from holdfast.services.dlq_monitor import DlqMonitor, Sources
+from holdfast.services.health_monitor import HealthMonitor
 from holdfast.services.ringer import Ringer
+from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.services.sweeper import Sweeper
 from holdfast.sqs.bell import SqsBells
 
@@ -26,10 +29,15 @@ class MonitorSettings:
     stale: bool = False
     dlq: bool = False
     bell_url: str | None = None
+    queues: Sequence[WatchedQueue] = ()
     sources: Sources = field(default_factory=Sources)
     dlq_interval: float = 300.0
     sweep_interval: float = 5.0
     stale_after: float = 600.0
+
+
+class _Loop(Protocol):
+    async def run(self) -> None: ...
 
 
 class Monitors:
@@ -67,8 +75,8 @@ class Monitors:
             if self._bells is not None:
                 await self._bells.close()
 
-    def _loops(self) -> Sequence[Sweeper | DlqMonitor | Alerter | Ringer]:
-        settings, found = self._settings, list[Sweeper | DlqMonitor | Alerter | Ringer]()
+    def _loops(self) -> Sequence[_Loop]:
+        settings, found = self._settings, list[_Loop]()
         turns = _Turns(self._turned)
         if settings.stale:
             found.append(
@@ -91,6 +99,17 @@ class Monitors:
                     interval=settings.dlq_interval,
                     new_id=self._new_id,
                     turned=turns.of(1),
+                )
+            )
+            found.append(
+                HealthMonitor(
+                    self._ledger("health monitor"),
+                    settings.queues,
+                    list(self._channels),
+                    self._sinks,
+                    stale_after=settings.stale_after,
+                    new_id=self._new_id,
+                    turned=turns.of(4),
                 )
             )
             found.append(Alerter(self._ledger("alerter"), self._channels, self._sinks, turned=turns.of(2)))

@@ -36,5 +36,5 @@ CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) 
 CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
 
 INSERT INTO holdfast.monitors (name)
-VALUES ('collect_dead_jobs'), ('watch_dead_letters'), ('deliver_notifications')
+VALUES ('collect_dead_jobs'), ('watch_dead_letters'), ('watch_health'), ('deliver_notifications')
 ON CONFLICT (name) DO NOTHING;

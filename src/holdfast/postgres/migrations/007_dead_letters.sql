@@ -147,7 +147,7 @@ CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) 
 CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
 
 INSERT INTO holdfast.monitors (name)
-VALUES ('collect_dead_jobs'), ('watch_dead_letters'), ('deliver_notifications')
+VALUES ('collect_dead_jobs'), ('watch_dead_letters'), ('watch_health'), ('deliver_notifications')
 ON CONFLICT (name) DO NOTHING;
 
 -- Take the jobs that went dead since the last call among the dead letters, and see which of the earlier ones are dead no
@@ -587,6 +587,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', 'dadf6fb59c8ee2d7aae574ba16bae186c19a99b7865172a1fda7a451f5e823cb');
+    VALUES (7, '007_dead_letters', 'c8777ad10c6827f6ac4e645c956621dc6922387ca8d41b0067502334eaaeeb4b');
 END
 $holdfast$;

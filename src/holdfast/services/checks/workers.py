@@ -9,6 +9,7 @@ NAMES = {
     "prune": "pruner",
     "collect_dead_jobs": "dead job monitor",
     "watch_dead_letters": "DLQ monitor",
+    "watch_health": "health monitor",
     "deliver_notifications": "alerter",
 }
 _FIX = "holdfast up APP, holdfast worker APP, or a service of its own: holdfast monitor stale, holdfast monitor dlq"

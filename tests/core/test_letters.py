@@ -1,0 +1,50 @@
+"""Messages of programs that nobody here knows, read as far as they say something."""
+
+import json
+
+import pytest
+
+from holdfast.core.letters import describe
+
+
+@pytest.mark.parametrize(
+    ("body", "attributes", "kind", "cause", "job_id"),
+    [
+        ({"type": "ship", "job_id": "j-1", "errorType": "Timeout"}, {}, "ship", "Timeout", "j-1"),
+        ({"headers": {"task": "app.send"}, "body": "W10="}, {}, "app.send", "", None),
+        (
+            {"detail-type": "OrderPlaced"},
+            {"ERROR_CODE": "429", "ERROR_MESSAGE": "slow down"},
+            "OrderPlaced",
+            "429",
+            None,
+        ),
+        ({"error": {"type": "ValueError", "message": "no"}, "kind": "x"}, {}, "x", "ValueError", None),
+        ({"jobId": 17, "event": "e"}, {}, "e", "", "17"),
+        ([1, 2], {"job_type": "resize"}, "resize", "", None),
+    ],
+)
+def test_the_usual_names_are_found(
+    body: object, attributes: dict[str, str], kind: str, cause: str, job_id: str | None
+) -> None:
+    letter = describe("orders-dlq", json.dumps(body), attributes)
+    assert (letter.kind, letter.cause, letter.job_id) == (kind, cause, job_id)
+
+
+@pytest.mark.parametrize("body", ["", "not json", "\x00\xff", "[" * 100_000, '"text"', "null", '{"type": ""}'])
+def test_what_says_nothing_has_a_fingerprint_all_the_same(body: str) -> None:
+    assert describe("q", body, {}).fingerprint == describe("q", "other", {}).fingerprint
+
+
+def test_letters_of_one_cause_share_a_fingerprint_and_others_do_not() -> None:
+    def of(queue: str, **fields: object) -> str:
+        return describe(queue, json.dumps({"type": "ship", "error_type": "Timeout", **fields}), {}).fingerprint
+
+    assert of("a", error_message="order 17 timed out") == of("a", error_message="order 99 timed out")
+    assert len({of("a"), of("b"), of("a", type="bill"), of("a", error_type="KeyError")}) == 4
+
+
+def test_what_is_read_is_short_and_harmless_for_a_terminal() -> None:
+    letter = describe("q", json.dumps({"type": "a\x1b[31m\n" + "x" * 500}), {})
+    assert len(letter.kind) == 120
+    assert letter.kind.isprintable()

@@ -1,0 +1,100 @@
+"""Slack: what is sent, and what becomes of each way in which it can answer, over real HTTP."""
+
+import json
+
+import pytest
+from pydantic import SecretStr
+
+from holdfast.errors import ConfigurationError
+from holdfast.notify.addresses import check_webhook
+from holdfast.notify.channel import Again, Broken, Delivered, Outcome
+from holdfast.notify.slack import SlackChannel, classify, render
+from tests.notify.slack_server import SlackServer
+
+CONTENT = {"title": "3 jobs died", "lines": [["what", "send <!channel>"], ["new", "3 & more"]], "command": "holdfast x"}
+
+
+async def send(server: SlackServer, deadline: float = 5.0) -> Outcome:
+    channel = SlackChannel(SecretStr(server.webhook), deadline=deadline)
+    try:
+        return await channel.send("first", CONTENT)
+    finally:
+        await channel.close()
+
+
+async def test_a_message_is_posted_as_blocks_with_a_text_beside(slack: SlackServer) -> None:
+    assert await send(slack) == Delivered()
+    (posted,) = slack.posts
+    assert posted["text"] == ":rotating_light: 3 jobs died"
+    assert [block["type"] for block in posted["blocks"]] == ["header", "section", "section"]
+    assert posted["blocks"][1]["text"]["text"] == "*what:* send &lt;!channel&gt;\n*new:* 3 &amp; more"
+    assert posted["blocks"][2]["text"]["text"] == "```holdfast x```"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ((429, "ratelimited", {"Retry-After": "7"}), Again("Slack asks for fewer messages (429)", 7.0)),
+        ((429, "ratelimited", {"Retry-After": "1.5"}), Again("Slack asks for fewer messages (429)", 1.5)),
+        ((429, "ratelimited", {}), Again("Slack asks for fewer messages (429)", 1.0)),
+        ((500, "rollup_error", {}), Again("Slack answers 500 rollup_error")),
+        ((503, "", {"Retry-After": "9"}), Again("Slack answers 503", 9.0)),
+        ((404, "no_service", {}), Broken("Slack refuses: 404 no_service")),
+        ((410, "channel_is_archived", {}), Broken("Slack refuses: 410 channel_is_archived")),
+        ((400, "invalid_payload", {}), Broken("Slack refuses: 400 invalid_payload")),
+        ((403, "<html>forbidden</html>", {}), Broken("Slack refuses: 403 htmlforbiddenhtml")),
+        ((302, "", {"Location": "http://127.0.0.1:1/"}), Broken("Slack refuses: 302")),
+    ],
+)
+async def test_each_answer_has_its_meaning(
+    slack: SlackServer, answer: tuple[int, str, dict[str, str]], outcome: Outcome
+) -> None:
+    slack.answers(*answer)
+    assert await send(slack) == outcome
+
+
+async def test_a_dropped_connection_is_tried_again(slack: SlackServer) -> None:
+    slack.drops()
+    outcome = await send(slack)
+    assert isinstance(outcome, Again)
+    assert "services" not in outcome.why
+
+
+async def test_a_hanging_server_is_given_up(slack: SlackServer) -> None:
+    slack.hangs()
+    outcome = await send(slack, deadline=0.3)
+    assert outcome == Again("Slack did not answer: ReadTimeout")
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "soon", "nan", "inf"])
+def test_a_retry_after_that_is_none_is_not_believed(text: str) -> None:
+    assert classify(429, "", text) == Again("Slack asks for fewer messages (429)", 1.0)
+
+
+def test_slack_s_limits_are_kept() -> None:
+    content = {"title": "t" * 9000, "lines": [["a" * 500, "b" * 2000]] * 40, "command": "c" * 9000}
+    message = render("first", content)
+    assert len(message["blocks"][0]["text"]["text"]) <= 150
+    assert all(len(block["text"]["text"]) <= 3010 for block in message["blocks"])
+    assert len(json.dumps(message)) < 13_000
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hooks.slack.com/services/T/B/x",
+        "http://hooks.slack.com/services/T/B/x",
+        "https://hooks.slack.com",
+        "file:///x",
+    ],
+)
+def test_what_cannot_be_a_webhook_is_refused_without_being_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"SLACK_WEBHOOK_URL") as refused:
+        check_webhook(url)
+    assert "T/B/x" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["https://hooks.slack.com/services/T/B/x", "https://chat.example.org/hooks/x"])
+def test_a_webhook_is_taken(url: str) -> None:
+    check_webhook(url)

@@ -1,0 +1,132 @@
+"""The alerter against a server that plays Slack: stored first, told at least once, and never lost."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from holdfast.events import NotificationDelivered, NotificationFailed, Sinks
+from holdfast.notify.slack import SlackChannel
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.alerter import Alerter
+from tests.notify.slack_server import SlackServer
+from tests.services.helpers import Recorder
+from tests.support import Row, Session, advance, row, rows, seconds
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackServer]:
+    made = SlackServer()
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def alerting(database: str, slack: SlackServer) -> AsyncIterator[tuple[Alerter, Recorder]]:
+    recorder, ledger = Recorder(), AsyncLedger(database)
+    channel = SlackChannel(SecretStr(slack.webhook), deadline=2.0)
+    try:
+        yield Alerter(ledger, {"slack": channel}, Sinks([recorder]), pace=0.0), recorder
+    finally:
+        await channel.close()
+        await ledger.close()
+
+
+def tell(conn: Session, title: str) -> None:
+    change = {
+        "id": str(uuid4()), "action": "open", "kind": "blind", "key": title, "title": title, "arrivals": 1,
+        "content": {"title": title},
+    }  # fmt: skip
+    conn.execute("SELECT holdfast.record_incidents(%s, ARRAY['slack'])", (Jsonb([change]),))
+
+
+def notification(conn: Session) -> Row:
+    return row(conn, "SELECT *, due_at - holdfast.clock() AS due_in FROM holdfast.notifications")
+
+
+async def test_what_is_stored_is_posted_once(database: str, conn: Session, slack: SlackServer) -> None:
+    tell(conn, "one")
+    tell(conn, "two")
+    async with alerting(database, slack) as (alerter, recorder):
+        assert await alerter.step() == 2
+        assert await alerter.step() == 0
+    assert sorted(slack.titles) == ["one", "two"]
+    assert len(recorder.of(NotificationDelivered)) == 2
+
+
+async def test_two_alerters_post_each_once(database: str, conn: Session, slack: SlackServer) -> None:
+    for number in range(8):
+        tell(conn, f"incident {number}")
+    async with alerting(database, slack) as (one, _), alerting(database, slack) as (other, _):
+        for _ in range(3):
+            await one.step()
+            await other.step()
+    assert sorted(slack.titles) == [f"incident {number}" for number in range(8)]
+
+
+async def test_an_outage_of_slack_delays_and_loses_nothing(database: str, conn: Session, slack: SlackServer) -> None:
+    tell(conn, "one")
+    slack.answers(500, "rollup_error")
+    async with alerting(database, slack) as (alerter, recorder):
+        for pause in (5, 10, 20):
+            assert await alerter.step() == 0
+            stored = notification(conn)
+            assert stored["error"] == "Slack answers 500 rollup_error"
+            assert pause - 3 < stored["due_in"].total_seconds() <= pause
+            advance(conn, seconds(pause))
+        slack.answers(200)
+        assert await alerter.step() == 1
+    assert slack.titles == ["one"]
+    assert notification(conn)["error"] is None
+    assert [each.attempts for each in recorder.of(NotificationFailed)] == [1, 2, 3]
+
+
+async def test_what_slack_asks_for_is_given(database: str, conn: Session, slack: SlackServer) -> None:
+    tell(conn, "one")
+    slack.answers(429, "ratelimited", {"Retry-After": "90"})
+    async with alerting(database, slack) as (alerter, _):
+        await alerter.step()
+    assert 85 < notification(conn)["due_in"].total_seconds() <= 90
+
+
+async def test_a_broken_channel_is_said_and_tried_from_time_to_time(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    slack.answers(404, "no_service")
+    async with alerting(database, slack) as (alerter, _):
+        await alerter.step()
+        report = row(conn, "SELECT holdfast.health_report() AS found")["found"]["notifications"]
+        assert (report["failing"], report["last_error"]) == (1, "Slack refuses: 404 no_service")
+        assert notification(conn)["due_in"].total_seconds() > 250
+        advance(conn, seconds(300))
+        slack.answers(200)
+        assert await alerter.step() == 1
+    assert row(conn, "SELECT holdfast.health_report() AS found")["found"]["notifications"]["waiting"] == 0
+
+
+async def test_an_alerter_that_died_in_the_middle_leaves_it_to_the_next(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    rows(conn, "SELECT * FROM holdfast.claim_notifications(ARRAY['slack'], 10, '60 s')")
+    async with alerting(database, slack) as (alerter, _):
+        assert await alerter.step() == 0
+        advance(conn, seconds(61))
+        assert await alerter.step() == 1
+
+
+async def test_the_webhook_is_in_nothing_that_is_kept_or_told(
+    database: str, conn: Session, slack: SlackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tell(conn, "one")
+    slack.drops()
+    async with alerting(database, slack) as (alerter, recorder):
+        await alerter.step()
+    assert "secret-of-slack" not in json.dumps(notification(conn), default=str)
+    assert "secret-of-slack" not in str(recorder.events) + caplog.text

@@ -1,0 +1,194 @@
+"""The dead-letter monitor against a real SQS server and a real ledger."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+
+from holdfast.app import new_id
+from holdfast.events import DeadLettersSeen, IncidentChanged, QueueLost, Sinks
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.dlq_monitor import DlqMonitor, Sources
+from holdfast.sqs.client import Sqs, queue_name
+from tests.postgres.test_dead_letters import LATER, dies
+from tests.services.helpers import Recorder
+from tests.sqs.local import LocalSqs
+from tests.support import Row, Session, advance, retry, rows
+
+
+@pytest.fixture
+async def client(sqs: LocalSqs) -> AsyncIterator[Sqs]:
+    made = Sqs(sqs.url("any"))
+    yield made
+    await made.close()
+
+
+async def queue(client: Sqs, **attributes: str) -> str:
+    return await client.create(f"orders-{uuid4().hex[:8]}", attributes, {})
+
+
+@asynccontextmanager
+async def monitoring(
+    database: str, *urls: str, sources: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[DlqMonitor, Recorder]]:
+    recorder, ledger = Recorder(), AsyncLedger(database)
+    made = DlqMonitor(
+        ledger, Sources(urls, sources), ["log"], Sinks([recorder]), interval=300.0, new_id=new_id, retry_after=0.1
+    )
+    try:
+        yield made, recorder
+    finally:
+        await ledger.close()
+        if made._sqs is not None:
+            await made._sqs.close()
+
+
+def told(conn: Session) -> list[tuple[str, str]]:
+    found = rows(conn, "SELECT reason, content ->> 'title' AS title FROM holdfast.notifications ORDER BY created_at")
+    return [(each["reason"], each["title"]) for each in found]
+
+
+def stored(conn: Session) -> list[Row]:
+    return rows(conn, "SELECT * FROM holdfast.dead_letters ORDER BY key")
+
+
+async def test_57_messages_are_stored_grouped_and_told_once(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    bodies = [json.dumps({"type": "ship" if n % 3 else "bill", "errorType": "Timeout", "n": n}) for n in range(57)]
+    await client.send(url, bodies)
+    async with monitoring(database, url) as (monitor, recorder):
+        await monitor.look_at_queues()
+        await monitor.look_at_queues()
+    name = queue_name(url)
+    assert sorted(told(conn)) == [
+        ("first", f"19 messages of bill (Timeout) in {name}"),
+        ("first", f"38 messages of ship (Timeout) in {name}"),
+    ]
+    assert {letter["body"] for letter in stored(conn)} == set(bodies)
+    assert [each.new for each in recorder.of(DeadLettersSeen)] == [57, 0]
+    assert (await client.attributes(url)).visible == 57
+
+
+async def test_one_more_of_a_known_cause_is_told_and_an_emptied_queue_resolves(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    url = await queue(client)
+    async with monitoring(database, url) as (monitor, _):
+        await client.send(url, ['{"type": "ship"}'])
+        await monitor.look_at_queues()
+        await client.send(url, ['{"type": "ship"}'])
+        await monitor.look_at_queues()
+        messages = await client.receive(url)
+        await client.delete(url, [message.receipt for message in messages])
+        await monitor.look_at_queues()
+        await monitor.look_at_queues()
+    name = queue_name(url)
+    assert told(conn) == [
+        ("first", f"1 message of ship in {name}"),
+        ("worse", f"1 message of ship in {name}"),
+        ("resolved", f"Resolved: 1 message of ship in {name}"),
+    ]
+
+
+async def test_the_dead_letter_queue_of_a_source_is_found_by_its_policy(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    dead = await queue(client)
+    policy = json.dumps({"deadLetterTargetArn": (await client.attributes(dead)).arn, "maxReceiveCount": "5"})
+    source = await queue(client, RedrivePolicy=policy)
+    await client.send(dead, ["lost"])
+    async with monitoring(database, sources=(source,)) as (monitor, _):
+        await monitor.look_at_queues()
+    assert [letter["queue"] for letter in stored(conn)] == [queue_name(dead)]
+
+
+async def test_a_queue_that_cannot_be_looked_at_is_told_and_does_not_stop_the_others(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs
+) -> None:
+    url = await queue(client)
+    await client.send(url, ['{"type": "ship"}'])
+    broken = sqs.url(f"nobody-{uuid4().hex[:8]}")
+    async with monitoring(database, broken, url) as (monitor, recorder):
+        await monitor.look_at_queues()
+        await monitor.look_at_queues()
+        assert sorted(told(conn)) == [
+            ("first", f"1 message of ship in {queue_name(url)}"),
+            ("first", f"The dead letters of {queue_name(broken)} cannot be looked at"),
+        ]
+        assert len(recorder.of(QueueLost)) == 2
+        await client.create(queue_name(broken), {}, {})
+        await monitor.look_at_queues()
+    assert told(conn)[-1] == ("resolved", f"Resolved: The dead letters of {queue_name(broken)} cannot be looked at")
+
+
+async def test_a_moment_s_trouble_is_looked_at_once_more_and_not_told(
+    database: str, conn: Session, client: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await queue(client)
+    async with monitoring(database, url) as (monitor, _):
+        assert monitor._sqs is not None
+        attributes, calls = monitor._sqs.attributes, 0
+
+        async def fails_once(url: str) -> object:
+            nonlocal calls
+            calls += 1
+            return await attributes(url if calls > 1 else f"{url}-not-there")
+
+        monkeypatch.setattr(monitor._sqs, "attributes", fails_once)
+        await monitor.look_at_queues()
+    assert calls > 1
+    assert told(conn) == []
+
+
+async def test_a_queue_that_may_only_be_counted_is_told_by_its_count(database: str, conn: Session, client: Sqs) -> None:
+    last = (await client.attributes(await queue(client))).arn
+    url = await queue(client, RedrivePolicy=json.dumps({"deadLetterTargetArn": last, "maxReceiveCount": "3"}))
+    await client.send(url, ["one", "two"])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+        await monitor.look_at_queues()
+    assert told(conn) == [("first", f"2 messages in {queue_name(url)}")]
+
+
+async def test_jobs_that_went_dead_are_told_once_and_resolved_when_none_is_left(database: str, conn: Session) -> None:
+    ids = [dies(conn) for _ in range(3)]
+    advance(conn, LATER)
+    async with monitoring(database) as (one, _), monitoring(database) as (other, recorder):
+        await one.look_at_jobs()
+        await other.look_at_jobs()
+        retry(conn, *ids)
+        await one.look_at_jobs()
+        await other.look_at_jobs()
+    assert told(conn) == [
+        ("first", "3 jobs of report (ValueError) went dead on default"),
+        ("resolved", "Resolved: 3 jobs of report (ValueError) went dead on default"),
+    ]
+    assert [each.action for each in recorder.of(IncidentChanged)] == []
+
+
+async def test_no_alert_holds_what_a_body_or_an_error_said(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(
+        url, [json.dumps({"type": "ship", "error": {"type": "E", "message": "token=hunter2"}, "card": "4111"})]
+    )
+    dies(conn)
+    advance(conn, LATER)
+    async with monitoring(database, url) as (monitor, recorder):
+        await monitor.look_at_jobs()
+        await monitor.look_at_queues()
+    contents = rows(conn, "SELECT content::text AS text FROM holdfast.notifications")
+    everything = "".join(each["text"] for each in contents) + str(recorder.events)
+    assert len(contents) == 2
+    assert not {"hunter2", "4111", "000000000000"} & {
+        word for word in ("hunter2", "4111", "000000000000") if word in everything
+    }
+
+
+async def test_a_hostile_body_is_kept_and_harms_nothing(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(url, ["{" * 5000, "<!channel> \ud7ff", json.dumps({"type": "<!channel>" * 40})])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+    assert len(stored(conn)) == 3

@@ -1,0 +1,111 @@
+"""The ringer, and workers that wait for its bells."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from holdfast import Holdfast, Settings
+from holdfast.events import ForeignMessageHeard, Sinks
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.ringer import Ringer
+from holdfast.sqs.bell import SqsBells
+from holdfast.sqs.client import Sqs
+from tests.services.helpers import Recorder, app_on, until, working
+from tests.sqs.local import LocalSqs
+from tests.support import Session, calm, claim_one, enqueue, job, register
+
+
+@pytest.fixture
+async def client(sqs: LocalSqs) -> AsyncIterator[Sqs]:
+    made = Sqs(sqs.url("any"))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def url(client: Sqs) -> str:
+    return await client.create(f"bells-{uuid4().hex[:8]}", {}, {"holdfast": "bell"})
+
+
+@pytest.fixture
+async def ringer(database: str, url: str) -> AsyncIterator[Ringer]:
+    ledger, bells = AsyncLedger(database), SqsBells(url)
+    yield Ringer(ledger, bells, Sinks([Recorder()]))
+    await ledger.close()
+    await bells.close()
+
+
+def reports(database: str) -> Holdfast:
+    app = app_on(database)
+
+    @app.job(name="report")
+    async def report() -> None:
+        pass
+
+    return app
+
+
+async def test_a_bell_wakes_a_worker_that_would_not_look_for_long(
+    database: str, conn: Session, url: str, ringer: Ringer
+) -> None:
+    async with working(database, reports(database), bell_url=url, poll=60.0):
+        id = enqueue(conn)
+        await until(lambda: conn.execute("SELECT running FROM holdfast.workers").fetchone() is not None)
+        await until(lambda: ring(ringer, conn, id))
+
+
+async def ring(ringer: Ringer, conn: Session, id: object) -> bool:
+    await ringer.step()
+    return bool(job(conn, id)["status"] == "succeeded")  # type: ignore[arg-type]
+
+
+async def test_a_rescued_job_s_queue_is_rung(
+    database: str, conn: Session, client: Sqs, url: str, ringer: Ringer
+) -> None:
+    calm(conn)
+    dead, _ = register(conn), register(conn)
+    enqueue(conn)
+    assert await ringer.step() == 1
+    claim_one(conn, dead)
+    assert await ringer.step() == 0
+    conn.execute("SELECT holdfast.mark_workers_gone(ARRAY[%s]::uuid[], 'crashed')", (dead,))
+    conn.execute("SELECT holdfast.rescue_stale_jobs()")
+    assert await ringer.step() == 1
+    assert (await client.attributes(url)).visible == 2
+
+
+async def test_an_enqueue_rings_by_itself_once_for_many(database: str, client: Sqs, url: str) -> None:
+    app = Holdfast(settings=Settings.model_validate({"database_url": database, "sqs_queue_url": url}))
+
+    @app.job(name="report")
+    async def report() -> None:
+        pass
+
+    await app.enqueue_many(report.prepare() for _ in range(50))
+    await app.close()
+    assert (await client.attributes(url)).visible == 1
+
+
+async def test_with_sqs_away_jobs_are_written_and_run_all_the_same(database: str, conn: Session) -> None:
+    nowhere = "http://127.0.0.1:1/000000000000/bells"
+    app = Holdfast(settings=Settings.model_validate({"database_url": database, "sqs_queue_url": nowhere}))
+
+    @app.job(name="report")
+    async def report() -> int:
+        return 7
+
+    async with working(database, app, bell_url=nowhere):
+        handle = await report.enqueue()
+        assert await handle.result(timeout=60) == 7
+    await app.close()
+
+
+async def test_a_queue_with_foreign_messages_is_left_alone_and_jobs_run_all_the_same(
+    database: str, conn: Session, client: Sqs, url: str
+) -> None:
+    await client.send(url, ['{"order": 17}'])
+    async with working(database, reports(database), bell_url=url) as worker:
+        await until(lambda: worker.recorder.of(ForeignMessageHeard))
+        id = enqueue(conn)
+        await until(lambda: job(conn, id)["status"] == "succeeded")

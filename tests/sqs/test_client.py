@@ -1,0 +1,81 @@
+"""The seam to SQS, against a real server."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from holdfast.errors import ConfigurationError, QueueNotFound, QueueUnavailable
+from holdfast.sqs.client import Sqs, check_queue_url, queue_name
+from tests.sqs.local import LocalSqs
+
+
+@pytest.fixture
+async def client(sqs: LocalSqs) -> AsyncIterator[Sqs]:
+    made = Sqs(sqs.url("any"))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def url(client: Sqs) -> str:
+    return await client.create(f"test-{uuid4().hex[:8]}", {"VisibilityTimeout": "30"}, {"team": "orders"})
+
+
+async def test_more_than_a_batch_is_sent_received_and_deleted(client: Sqs, url: str) -> None:
+    assert await client.send(url, [f"message {number}" for number in range(23)]) == 23
+    seen = {}
+    while messages := await client.receive(url):
+        seen.update({message.body: message for message in messages})
+    assert set(seen) == {f"message {number}" for number in range(23)}
+    assert all(message.received == 1 and message.sent_at for message in seen.values())
+    assert await client.delete(url, [message.receipt for message in seen.values()]) == []
+    assert (await client.attributes(url)).in_flight == 0
+
+
+async def test_what_is_released_is_seen_again_at_once(client: Sqs, url: str) -> None:
+    await client.send(url, ["once"])
+    (first,) = await client.receive(url)
+    assert await client.receive(url) == []
+    assert await client.release(url, [first.receipt]) == []
+    (again,) = await client.receive(url)
+    assert (again.id, again.received) == (first.id, 2)
+
+
+async def test_a_queue_tells_its_tags_and_its_dead_letter_queue(client: Sqs, sqs: LocalSqs) -> None:
+    bells = sqs.url("holdfast-bells")
+    assert await client.tags(bells) == {"holdfast": "bell"}
+    attributes = await client.attributes(bells)
+    assert attributes.dead_letter_arn is not None
+    assert await client.url_of(attributes.dead_letter_arn) == sqs.url("holdfast-bells-dlq")
+    assert attributes.max_receive_count == 10
+
+
+async def test_a_queue_that_is_not_there_is_told_by_its_name_only(client: Sqs, sqs: LocalSqs) -> None:
+    with pytest.raises(QueueNotFound, match=r"there is no queue 'nothing' at this endpoint and account"):
+        await client.attributes(sqs.url("nothing"))
+
+
+async def test_a_server_that_is_not_there_is_unavailable_within_seconds() -> None:
+    client = Sqs("http://127.0.0.1:1/000000000000/q")
+    with pytest.raises(QueueUnavailable, match=r"SQS does not answer for queue 'q': "):
+        await client.attributes("http://127.0.0.1:1/000000000000/q")
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("orders", "HOLDFAST_SQS_QUEUE_URL is 'orders', which is no queue's URL"),
+        ("https://sqs.eu-west-1.amazonaws.com/", "no queue's URL"),
+        ("https://sqs.eu-west-1.amazonaws.com/1/q.fifo", "names the FIFO queue 'q.fifo'"),
+    ],
+)
+def test_what_cannot_be_a_queue_for_bells_is_refused_with_the_reason(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        check_queue_url(url, setting="HOLDFAST_SQS_QUEUE_URL", fifo=False)
+    assert said in str(refused.value)
+
+
+def test_a_queue_is_called_by_its_name_without_its_account() -> None:
+    assert queue_name("https://sqs.eu-west-1.amazonaws.com/123456789012/mail.fifo") == "mail.fifo"
