@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -111,6 +111,22 @@ async def working(dsn: str, app: Holdfast, **changes: Any) -> AsyncIterator[Runn
 # A network between a program and Postgres
 
 
+@dataclass
+class _KeptBack:
+    """One answer that is under way for as long as a test wants."""
+
+    request: bytes
+    after: int
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def is_this(self, data: bytes) -> bool:
+        if self.request not in data:
+            return False
+        self.after -= 1
+        return self.after == -1
+
+
 class Relay:
     """Passes connections on to Postgres, and does what networks do: loses an answer, stands still, is down.
 
@@ -127,6 +143,7 @@ class Relay:
         self._held: dict[str, asyncio.Event] = {}
         self._lose: list[tuple[bytes, asyncio.Event]] = []
         self._refuse: list[tuple[bytes, asyncio.Event]] = []
+        self._keep_back: list[_KeptBack] = []
         self._server: asyncio.Server | None = None
 
     async def up(self) -> None:
@@ -156,6 +173,12 @@ class Relay:
 
     def let_go(self, name: str) -> None:
         self._held.pop(name).set()
+
+    def keep_back(self, request: bytes, *, after: int = 0) -> "_KeptBack":
+        """The answer to a request with this text, when `after` others have passed, does not arrive until `let_go`."""
+        kept = _KeptBack(request, after)
+        self._keep_back.append(kept)
+        return kept
 
     def lose_answer(self, request: bytes) -> asyncio.Event:
         """The next request with this text is carried out; instead of its answer the connection ends."""
@@ -208,6 +231,7 @@ class Relay:
         client: asyncio.StreamWriter,
     ) -> None:
         losing: list[asyncio.Event] = []
+        kept_back: list[_KeptBack] = []
 
         async def there() -> None:
             while data := await requests.read(1 << 20):
@@ -219,6 +243,7 @@ class Relay:
                 for rule in [rule for rule in self._lose if rule[0] in data]:
                     self._lose.remove(rule)
                     losing.append(rule[1])
+                kept_back.extend(each for each in self._keep_back if each.is_this(data))
                 behind.write(data)
                 await behind.drain()
 
@@ -226,6 +251,9 @@ class Relay:
             while data := await answers.read(1 << 20):
                 for held in [event for start, event in self._held.items() if name.startswith(start)]:
                     await held.wait()
+                for kept in kept_back:
+                    kept.reached.set()
+                    await kept.let_go.wait()
                 if losing:
                     if data.endswith(b"Z\0\0\0\x05I"):
                         losing[0].set()

@@ -594,6 +594,24 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_run_later(
     assert [ctx.lease for ctx in gate.passed] == [3]
 
 
+async def test_what_a_claim_brought_is_known_while_the_worker_asks_whether_there_is_more(
+    hf: Holdfast, relay: Relay, conn: Session, gate: Gate
+) -> None:
+    ids = [support.enqueue(conn, kind="gated") for _ in range(3)]
+    # Two are claimed, the third behind them, and then nothing from the front: that last answer is late.
+    asking = relay.keep_back(b"holdfast.claim(", after=2)
+    async with working(relay.dsn, hf, batch=2, slots=4, unknown_after=0.3, poll=60) as running:
+        await until(asking.reached.is_set)
+        await until(lambda: len(gate.came) == 3, "all three have begun")
+        late = support.clock(conn) + timedelta(seconds=0.5)
+        await until(lambda: support.worker(conn, running.id)["seen_at"] > late, "beats have judged the third")
+        asking.let_go.set()
+        gate.open.set()
+        await until(lambda: {support.job(conn, each)["status"] for each in ids} == {"succeeded"})
+    assert [support.job(conn, each)["lease"] for each in ids] == [1, 1, 1]
+    assert [support.events(conn, each) for each in ids] == [[], [], []]
+
+
 async def test_a_claim_that_could_not_be_sent_is_repeated_without_waiting_for_the_next_bell(
     hf: Holdfast, relay: Relay, conn: Session, gate: Gate
 ) -> None:

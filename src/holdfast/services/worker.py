@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any, ParamSpec
 from uuid import UUID
@@ -273,7 +274,7 @@ class Worker:
             self._rung = False
             claimed_at = now
             try:
-                jobs = await self._claim(plan.ask)
+                claimed = await self._claim(plan.ask)
             except WorkerGone:
                 self._declared_gone()
                 return
@@ -286,30 +287,35 @@ class Worker:
                 continue
             pause = 0.2
             self._ledger_answers = True
-            last_was_full = len(jobs) >= plan.ask
-            for job in jobs:
-                self._begin(job)
+            last_was_full = claimed >= plan.ask
 
-    async def _claim(self, ask: int) -> list[calls.Claimed]:
-        """Claim behind the floor; from the front about each second, and before we believe that there is no more."""
+    async def _claim(self, ask: int) -> int:
+        """Claim behind the floor; from the front about each second, and before we believe that there is no more.
+
+        Returns how many jobs it brought. Each answer's jobs begin at once: a beat must not find a lease that came with
+        the first answer unknown because the second is late.
+        """
         now = time.monotonic()
         floor = self._floor if now - self._full_claim_at < 1.0 else None
         if floor is None:
             self._full_claim_at = now
-        jobs = await self._call_claim(ask, floor)
+        jobs = await self._claim_and_begin(ask, floor)
         if len(jobs) < ask and floor is not None:
             self._full_claim_at = now
-            # What the first call brought is ours already, whatever becomes of the second.
+            # What the first call brought runs already, whatever becomes of the second.
             with contextlib.suppress(DatabaseError):
-                jobs += await self._call_claim(ask - len(jobs), None)
-        jobs.sort(key=lambda job: (job.priority, job.run_at, job.id))
+                jobs += await self._claim_and_begin(ask - len(jobs), None)
         plain = [job for job in jobs if job.group_key is None and job.limit_key is None]
-        last = plain[-1] if plain and len(jobs) >= ask else None
+        last = max(plain, key=_place) if plain and len(jobs) >= ask else None
         self._floor = None if last is None else calls.Floor(last.priority, last.run_at, last.id)
-        return jobs
+        return len(jobs)
 
-    async def _call_claim(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
-        return await self._ledger.call(calls.claim(self._id, self._settings.queues, sorted(self._kinds), ask, floor))
+    async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
+        call = calls.claim(self._id, self._settings.queues, sorted(self._kinds), ask, floor)
+        jobs = sorted(await self._ledger.call(call), key=_place)
+        for job in jobs:
+            self._begin(job)
+        return jobs
 
     def _ring(self) -> None:
         self._rung = True
@@ -522,6 +528,11 @@ class Worker:
                 why = f"handler of job {stubborn[0]} ignores its cancellation" if stubborn else "event loop was blocked"
                 self._sinks.emit(WorkerCondemned(self._id, why, round(self._loop_lag, 1)))
                 self.drain()
+
+
+def _place(job: calls.Claimed) -> tuple[int, datetime, UUID]:
+    """Where a job stands in the ledger's order."""
+    return job.priority, job.run_at, job.id
 
 
 def _summary(stored: str) -> str:
