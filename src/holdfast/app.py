@@ -30,7 +30,7 @@ from holdfast.postgres import calls, reads
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.services.canary import NAME as CANARY
-from holdfast.services.enqueuer import Enqueuer
+from holdfast.services.enqueuer import Enqueuer, chunks
 from holdfast.services.limiter import RateLimiter
 from holdfast.services.run import Context
 from holdfast.services.waiter import Waiter
@@ -314,7 +314,7 @@ class Holdfast:
     # Jobs ----------------------------------------------------------------------------------------------------
 
     async def enqueue_many(self, jobs: Iterable[calls.NewJob]) -> list[Job[Any]]:
-        """Write prepared jobs, in transactions of at most 1,000; the handles in the same order.
+        """Write prepared jobs, in transactions of at most 1,000 jobs or 4 MiB; the handles in the same order.
 
         >>> async def welcome(users):
         ...     return await hf.enqueue_many(send_mail.prepare(to=user) for user in users)
@@ -329,8 +329,7 @@ class Holdfast:
         if self._sync is None:
             self._sync = SyncLedger(self.database.dsn, name="holdfast enqueue")
         answers: list[calls.Enqueued] = []
-        for start in range(0, len(prepared), 1000):
-            chunk = prepared[start : start + 1000]
+        for chunk in chunks(prepared):
             call = calls.enqueue_many(chunk)
             try:
                 found = self._sync.call(call)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from holdfast.core.batches import MOST_BYTES
 from holdfast.services.batcher import Batcher
 from tests.services.helpers import until
 
@@ -63,6 +64,14 @@ async def test_a_batch_has_a_greatest_size_and_one_travels_at_a_time() -> None:
     trips.open.set()
     await asyncio.gather(*waiting)
     assert [len(batch) for batch in trips.made] == [4, 4, 2]
+
+
+async def test_a_batch_has_a_greatest_weight_and_what_is_heavier_travels_alone() -> None:
+    trips = Trips()
+    batcher = Batcher(trips.send, weigh=lambda n: n * MOST_BYTES // 10)
+    numbers = [4, 6, 1, 30, 9, 1]
+    assert await asyncio.gather(*(batcher.submit(n) for n in numbers)) == [n * n for n in numbers]
+    assert trips.made == [[4, 6], [1], [30], [9, 1]]
 
 
 async def test_a_failure_is_told_to_all_of_its_batch_and_to_nobody_else() -> None:

@@ -1,6 +1,7 @@
 """The ledger is told how runs ended, whatever happens on the way."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -54,6 +55,18 @@ async def test_runs_that_end_together_are_settled_in_one_statement(
     assert [(each.id, each.verdict) for each in settled] == [(run["id"], "applied") for run in runs]
     assert set(statuses(conn).values()) == {"succeeded"}
     assert relay.count(b"holdfast.settle(") == 1
+
+
+async def test_large_results_that_end_together_are_all_told_within_the_deadline_of_a_call(
+    settler: Settler, conn: Session, worker_id: UUID, recorder: Recorder
+) -> None:
+    """Each a megabyte, of which every second byte must be escaped where quotes are."""
+    large = json.dumps({"x": '"' * 500_000})
+    runs = claimed(conn, worker_id, 30)
+    told = asyncio.gather(*(settler.settle(done(run, large)) for run in runs))
+    settled = await asyncio.wait_for(told, 90)
+    assert {each.verdict for each in settled} == {"applied"}
+    assert recorder.of(LedgerLost) == []
 
 
 async def test_results_wait_through_an_outage_and_are_told_on_return(

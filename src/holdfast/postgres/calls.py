@@ -1,6 +1,7 @@
 """Calls of the protocol's functions: one statement builder, for every executor.
 
-A call is text and parameters, and how to read a row of its answer. `AsyncLedger` and `SyncLedger` only execute.
+A call is text and parameters, and how to read a row of its answer. `AsyncLedger` and `SyncLedger` only execute. JSON
+travels in binary arrays (%b): in text form the driver escapes each quote in Python, half a second for a megabyte.
 """
 
 import json
@@ -190,7 +191,7 @@ def _given(values: list[Any]) -> list[Any] | None:
 
 
 _JOB_ARRAYS = (
-    "%s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[],"
+    "%s::uuid[], %s::text[], %s::text[], %b::text[]::jsonb[],"
     " priorities => %s::smallint[], run_ats => %s::timestamptz[], delays => %s::interval[],"
     " unique_keys => %s::text[], group_keys => %s::text[], limit_keys => %s::text[], policies => %s::integer[],"
     " traceparents => %s::text[], opts => %s::jsonb"
@@ -282,7 +283,7 @@ def claim(
 def progress(worker_id: UUID, reports: Sequence[tuple[UUID, int, str | None]]) -> Call[LeaseVerdict]:
     return Call(
         "progress",
-        "SELECT id, lease, verdict FROM holdfast.progress(%s, %s::uuid[], %s::bigint[], %s::text[]::jsonb[])",
+        "SELECT id, lease, verdict FROM holdfast.progress(%s, %s::uuid[], %s::bigint[], %b::text[]::jsonb[])",
         (worker_id, [id for id, _, _ in reports], [lease for _, lease, _ in reports], [text for _, _, text in reports]),
         LeaseVerdict,
     )
@@ -292,7 +293,7 @@ def settle(worker_id: UUID, settlements: Sequence[Settlement]) -> Call[Settled]:
     return Call(
         "settle",
         "SELECT id, lease, verdict, status FROM holdfast.settle(%s, %s::uuid[], %s::bigint[], %s::text[],"
-        " %s::text[]::jsonb[], %s::text[]::jsonb[], %s::interval[], %s::text[])",
+        " %b::text[]::jsonb[], %b::text[]::jsonb[], %s::interval[], %s::text[])",
         (
             worker_id,
             [settlement.id for settlement in settlements],

@@ -4,9 +4,12 @@ An idle caller waits for nothing, a busy one fills batches by itself: no timer i
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+from holdfast.core.batches import first_batch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -15,12 +18,20 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Collects items and sends them in batches of at most `max_items`, one batch at a time.
 
-    `send` returns one result for each item, in order; what it raises is raised to every submitter of that batch.
+    Where items can be large, `weigh` gives their size, and a batch is bounded by that too (core/batches.py). `send`
+    returns one result for each item, in order; what it raises is raised to every submitter of that batch.
     """
 
-    def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, max_items: int = 500) -> None:
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        max_items: int = 500,
+        weigh: Callable[[Item], int] = lambda _: 0,
+    ) -> None:
         self._send = send
         self._max_items = max_items
+        self._weigh = weigh
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -41,12 +52,15 @@ class Batcher(Generic[Item, Result]):
         await asyncio.sleep(0)
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
-                await self._send_one(batch)
+                await self._send_one(self._next_batch())
         finally:
             self._task = None
             if self._waiting:
                 self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        weights = (self._weigh(item) for item, _ in itertools.islice(self._waiting, self._max_items))
+        return [self._waiting.popleft() for _ in range(first_batch(weights, most=self._max_items))]
 
     async def _send_one(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+from holdfast.core.batches import first_batch
 from holdfast.errors import DatabaseError, QueueError
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import Executor
@@ -19,6 +20,20 @@ BELL_DEADLINE = 10.0
 Ring = Callable[[Sequence[str]], Awaitable[object]]
 
 
+def weight(job: calls.NewJob) -> int:
+    """What a job adds to a statement."""
+    return len(job.args)
+
+
+def chunks(jobs: Sequence[calls.NewJob]) -> Iterator[Sequence[calls.NewJob]]:
+    """The jobs in order, as many at a time as one transaction takes."""
+    start = 0
+    while start < len(jobs):
+        count = first_batch(map(weight, jobs[start : start + CHUNK]), most=CHUNK)
+        yield jobs[start : start + count]
+        start += count
+
+
 class Enqueuer:
     """Callers in one event loop share round trips; each waits for its own commit.
 
@@ -27,7 +42,7 @@ class Enqueuer:
 
     def __init__(self, ledger: Executor, bell: Ring | None = None) -> None:
         self._ledger = ledger
-        self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(self._send, max_items=CHUNK)
+        self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(self._send, max_items=CHUNK, weigh=weight)
         self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(_bounded(bell))])
 
     async def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
@@ -35,8 +50,8 @@ class Enqueuer:
         if len(jobs) == 1:
             return [await self._batcher.submit(jobs[0])]
         answers: list[calls.Enqueued] = []
-        for start in range(0, len(jobs), CHUNK):
-            answers += await self._send(jobs[start : start + CHUNK])
+        for chunk in chunks(jobs):
+            answers += await self._send(chunk)
         return answers
 
     async def idle(self) -> None:

@@ -20,7 +20,7 @@ class Reporter:
         self._ledger = ledger
         self._worker_id = worker_id
         self._loop = asyncio.get_running_loop()
-        self._batcher: Batcher[Item, str] = Batcher(self._send)
+        self._batcher: Batcher[Item, str] = Batcher(self._send, weigh=lambda item: len(item[2] or ""))
 
     def report(self, job_id: UUID, lease: int, text: str | None) -> "Future[None]":
         return asyncio.run_coroutine_threadsafe(self._report(job_id, lease, text), self._loop)

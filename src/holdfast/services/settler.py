@@ -26,7 +26,7 @@ class Settler:
         self._worker_id = worker_id
         self._sinks = sinks
         self._dice = dice
-        self._batcher: Batcher[calls.Settlement, calls.Settled] = Batcher(self._send)
+        self._batcher: Batcher[calls.Settlement, calls.Settled] = Batcher(self._send, weigh=_weight)
 
     async def settle(self, settlement: calls.Settlement) -> calls.Settled:
         return await self._batcher.submit(settlement)
@@ -60,3 +60,7 @@ class Settler:
         return await self._send(
             [calls.Settlement(alone.id, alone.lease, "fail", error=json.dumps(stored), fingerprint="result_invalid")]
         )
+
+
+def _weight(settlement: calls.Settlement) -> int:
+    return len(settlement.result or "") + len(settlement.error or "")
