@@ -67,6 +67,14 @@ class ChildStarted:
 
 
 @dataclass(frozen=True)
+class ChildNotStarted:
+    """A process could not be started (no process, descriptor or memory is left); it is tried again."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
 class ChildDied:
     """A supervisor's process ended. `code`: exit code, or minus the signal. `killed_for`: why we did it ourselves."""
 
@@ -243,6 +251,7 @@ Event = (
     | WorkerMarkedGone
     | BrakeHeld
     | ChildStarted
+    | ChildNotStarted
     | ChildDied
     | JobRescued
     | JobFailed

@@ -148,4 +148,4 @@ async def supervising(dsn: str, **given: Any) -> AsyncIterator[Supervised]:
 
 
 if __name__ == "__main__":
-    asyncio.run(make_supervisor(sys.argv[1], Recorder()).run())
+    asyncio.run(make_supervisor(sys.argv[1], Recorder(), processes=int(sys.argv[2])).run())

@@ -1,6 +1,7 @@
 """Real processes: killed, crashing, blocked, stubborn, orphaned. Judged by the ledger's own timestamps."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -157,7 +158,7 @@ async def test_workers_whose_supervisor_was_killed_finish_their_jobs_and_end_by_
     database: str, conn: Session, marker: Path
 ) -> None:
     held = put(conn, "hold", marker=str(marker))
-    supervisor = subprocess.Popen([sys.executable, "-m", "tests.services.supervised", database], cwd=ROOT)
+    supervisor = subprocess.Popen([sys.executable, "-m", "tests.services.supervised", database, "1"], cwd=ROOT)
     try:
         await until(lambda: status(conn, held) == {"running"})
         (worker,) = workers(conn)
@@ -178,6 +179,31 @@ async def test_workers_whose_supervisor_was_killed_finish_their_jobs_and_end_by_
     assert (row["status"], row["lease"]) == ("succeeded", 1)
     assert support.worker(conn, worker["id"])["gone_reason"] == "stopped"
     assert support.job(conn, late)["lease"] == 0
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again_and_the_others_go_on(
+    database: str, conn: Session
+) -> None:
+    supervisor = subprocess.Popen([sys.executable, "-m", "tests.services.supervised", database, "2"], cwd=ROOT)
+    try:
+        await until(lambda: len(workers(conn)) == 2)
+        killed, other = workers(conn)
+        _, most = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (4, most))  # not one more than it has
+        os.kill(killed["pid"], signal.SIGKILL)
+        await until(lambda: support.worker(conn, killed["id"])["gone_at"] or supervisor.poll() is not None)
+        job = put(conn, "innocent", n=1)
+        await until(lambda: status(conn, job) == {"succeeded"})
+        assert support.worker(conn, other["id"])["gone_at"] is None
+        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (most, most))
+        await until(lambda: len(workers(conn)) == 3)
+    finally:
+        supervisor.kill()
+        supervisor.wait(20)
+        for each in workers(conn):
+            if is_alive(each["pid"]):
+                os.killpg(each["pid"], signal.SIGKILL)
+    assert support.worker(conn, killed["id"])["gone_reason"] == "crashed"
 
 
 async def test_poison_ends_dead_in_quarantine_and_its_neighbours_succeed(database: str, conn: Session) -> None:

@@ -10,6 +10,7 @@ _LEVELS: dict[type[object], int] = {
     events.ChildDied: logging.WARNING,
     events.ForeignMessageHeard: logging.ERROR,
     events.IncidentChanged: logging.WARNING,
+    events.ChildNotStarted: logging.ERROR,
     events.JobFailed: logging.WARNING,
     events.JobRescued: logging.WARNING,
     events.LeaseWasLost: logging.WARNING,

@@ -24,7 +24,7 @@ from uuid import UUID
 
 from holdfast.core.liveness import ProcessState
 from holdfast.errors import DatabaseError
-from holdfast.events import ChildDied, ChildStarted, LedgerLost, Sinks, WorkerMarkedGone
+from holdfast.events import ChildDied, ChildNotStarted, ChildStarted, LedgerLost, Sinks, WorkerMarkedGone
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import suspects_waiting
@@ -183,7 +183,12 @@ class Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), QUARANTINE_EVERY)
 
     async def _live_once(self, spec: ChildSpec) -> float:
-        child = self._start(spec)
+        try:
+            child = self._start(spec)
+        except (OSError, RuntimeError) as error:
+            # The machine has no process, descriptor or thread left. The other children go on.
+            self._sinks.emit(ChildNotStarted(spec.name, str(error)))
+            return 0.0
         stopper = asyncio.create_task(self._stop_in_time(child))
         try:
             await child.ended.wait()
@@ -205,22 +210,23 @@ class Supervisor:
     def _start(self, spec: ChildSpec) -> _Child:
         worker_id = self._new_id()
         ours, theirs = socket.socketpair()
-        command, environment = spec.command(worker_id, theirs.fileno())
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            pass_fds=(theirs.fileno(),),
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
+        with theirs:
+            try:
+                process = _launch(spec, worker_id, theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
         ours.setblocking(False)
         now = time.monotonic()
         child = _Child(spec, worker_id, process, ours, now, now, now)
         self._children[process.pid] = child
         loop = asyncio.get_running_loop()
-        loop.add_reader(ours, self._hear, child)
-        threading.Thread(target=_wait_without_reaping, args=(process, loop, child.ended), daemon=True).start()
+        try:
+            loop.add_reader(ours, self._hear, child)
+            threading.Thread(target=_wait_without_reaping, args=(process, loop, child.ended), daemon=True).start()
+        except BaseException:
+            self._bury(child)
+            raise
         self._sinks.emit(ChildStarted(spec.name, process.pid, worker_id if spec.is_worker else None))
         return child
 
@@ -309,6 +315,17 @@ class Supervisor:
                     return
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
+
+
+def _launch(spec: ChildSpec, worker_id: UUID, link: int) -> subprocess.Popen[bytes]:
+    command, environment = spec.command(worker_id, link)
+    return subprocess.Popen(
+        [sys.executable, *command],
+        pass_fds=(link,),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _gone_reason(code: int, said: int | None, killed_for: str | None, *, was_silent: bool) -> str:
