@@ -393,6 +393,54 @@ async def test_a_running_job_can_be_cancelled(hf: Holdfast, conn: Session, gate:
     await until(lambda: support.job(conn, other)["status"] == "succeeded")
 
 
+async def test_a_handler_that_cleans_up_after_a_cancel_is_not_cancelled_again_by_each_beat(
+    hf: Holdfast, database: str, conn: Session
+) -> None:
+    told: list[str] = []
+    clean = asyncio.Event()
+
+    async def tidy() -> None:
+        told.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("cleans up")
+            await clean.wait()
+            told.append("cleaned up")
+
+    kind = add(hf, tidy)
+    async with working(database, hf) as running:
+        job = await kind.enqueue()
+        await until(lambda: told)
+        await job.cancel()
+        await until(lambda: told[-1] == "cleans up")
+        later = support.clock(conn) + timedelta(seconds=0.5)
+        await until(lambda: support.worker(conn, running.id)["seen_at"] > later, "more beats have told of the cancel")
+        clean.set()
+        with pytest.raises(JobCancelled):
+            await job.result(timeout=20)
+    assert told == ["began", "cleans up", "cleaned up"]
+
+
+async def test_a_handler_that_goes_on_after_its_transaction_is_cancelled_at_its_timeout(
+    hf: Holdfast, database: str, conn: Session
+) -> None:
+    async def lingers(ctx: Context) -> None:
+        async with ctx.transaction():
+            pass
+        await asyncio.Event().wait()
+
+    async def next_one() -> int:
+        return 1
+
+    lingering, following = add(hf, lingers, timeout=0.2), add(hf, next_one)
+    async with working(database, hf, slots=1):
+        job = await lingering.enqueue()
+        assert await (await following.enqueue()).result(timeout=20) == 1
+    row = support.job(conn, job.id)
+    assert (row["status"], row["lease"], support.events(conn, job.id)) == ("succeeded", 1, [])
+
+
 async def test_a_cancelled_thread_decides_how_it_ends(hf: Holdfast, database: str) -> None:
     begun: list[str] = []
 

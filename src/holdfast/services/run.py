@@ -65,6 +65,7 @@ class Context:
         self._job = job
         self._report = report
         self._transactions = transactions
+        self._committing = False
         self._settled = False
         self._stop = Event()
 
@@ -147,9 +148,11 @@ class Context:
         except BaseException:
             self._settled = False
             raise
+        finally:
+            self._committing = False
 
     def _settle_with(self, text: str) -> str:
-        self._settled = True
+        self._settled = self._committing = True
         return text
 
     def snooze(self, delay: float) -> NoReturn:
@@ -190,6 +193,7 @@ class Run:
         self.begun = False
         self.finished = False
         self.task: asyncio.Task[None] | None = None
+        self._cancelled_for: set[StopReason] = set()
         self._thread: asyncio.Future[Any] | None = None
         self._isolated: IsolatedCall | None = None
 
@@ -202,7 +206,7 @@ class Run:
         """Whether the handler still runs so long after it was asked to end."""
         return (
             self.stopped_at is not None
-            and not self.settling
+            and not self.finished
             and asyncio.get_running_loop().time() - self.stopped_at > seconds
         )
 
@@ -212,7 +216,11 @@ class Run:
         return self._thread is not None and not self._thread.done()
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the handler to end. A lost lease outranks the other reasons: then nothing must be written."""
+        """Ask the handler to end. A lost lease outranks the other reasons: then nothing must be written.
+
+        It is cancelled once for each reason, however often that is told: it may be cleaning up. A commit under way is
+        let be; a handler that goes on after its transaction is not.
+        """
         if self.stop_reason is None or reason is StopReason.LOST:
             self.stop_reason = reason
         if self.stopped_at is None:
@@ -221,7 +229,9 @@ class Run:
         if self._isolated is not None:
             self._isolated.stop()
         # A task that is cancelled before its first step never takes one; it looks at the reason itself.
-        if self.task is not None and self.begun and self._thread is None and not self.settling:
+        may_cancel = self.begun and self._thread is None and not self.finished and not self.context._committing
+        if self.task is not None and may_cancel and reason not in self._cancelled_for:
+            self._cancelled_for.add(reason)
             self.task.cancel()
 
     def beat_accepted(self) -> None:

@@ -436,7 +436,7 @@ class Worker:
 
     def _stop_all(self, reason: StopReason) -> None:
         for run in list(self._runs.values()):
-            if not run.settling:
+            if not run.finished:
                 run.stop(reason)
 
     # Beginning and end ------------------------------------------------------------
@@ -469,7 +469,7 @@ class Worker:
             await self._wait_for_runs(self._settings.drain_timeout)
             self._stop_all(StopReason.DRAIN)
         await self._wait_for_runs(5.0)
-        return sum(1 for run in self._runs.values() if not run.settling)
+        return self._handlers_running()
 
     async def _wait_for_runs(self, seconds: float) -> None:
         tasks = {run.task for run in self._runs.values() if run.task is not None}
