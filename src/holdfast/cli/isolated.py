@@ -18,6 +18,7 @@ from holdfast.cli.loading import load_app
 from holdfast.core.kind import Kind
 from holdfast.errors import InvalidArguments, InvalidResult, LeaseLost
 from holdfast.postgres.calls import Claimed
+from holdfast.services.pulse import steady_now
 from holdfast.services.run import Context, JobSnoozed, use_context
 
 
@@ -26,13 +27,14 @@ class Link:
 
     def __init__(self, descriptor: int) -> None:
         self._out = os.fdopen(descriptor, "wb", buffering=0)
+        # Its end is how the worker learns of ours: what the handler forks must not hold it open.
+        os.set_inheritable(descriptor, False)
+        os.register_at_fork(after_in_child=self._out.close)
         self._replies: queue.Queue[str | None] = queue.Queue()
         self._turn = threading.Lock()
         self._context: Context | None = None
-        self._exit_after = 25.0
         self.call: dict[str, Any] = json.loads(sys.stdin.readline())["call"]
-        self._exit_after = self.call["exit_after"]
-        self._put_off()
+        self._put_off(self.call["until"])
 
     def serve(self, context: Context) -> None:
         """Listen to the worker from here on, in a thread."""
@@ -60,14 +62,14 @@ class Link:
             if "reported" in message:
                 self._replies.put(message["reported"])
             elif "alive" in message:
-                self._put_off()
+                self._put_off(message["alive"])
             elif "stop" in message and self._context is not None:
                 self._context.request_stop()
         # The worker is dead, or wants us to be.
         os._exit(1)
 
-    def _put_off(self) -> None:
-        faulthandler.dump_traceback_later(self._exit_after, exit=True)
+    def _put_off(self, until: float) -> None:
+        faulthandler.dump_traceback_later(max(until - steady_now(), 0.001), exit=True)
 
     def _write(self, message: dict[str, Any]) -> None:
         self._out.write(json.dumps(message).encode() + b"\n")

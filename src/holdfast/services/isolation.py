@@ -2,9 +2,9 @@
 
 The child is in its worker's process group, so whoever kills the group kills it. It reads commands from its standard
 input, one a line: the call, `alive` at each accepted beat, `stop`; the end of that input means that its worker is dead,
-and ends it. A handler that holds the interpreter's lock cannot read, so a deadline in C (faulthandler), which `alive`
-puts off, ends the process when its worker's lease may no longer be trusted. It answers on a descriptor of its own,
-since a handler may print.
+and ends it. A handler that holds the interpreter's lock cannot read, so a deadline in C (faulthandler) ends the process
+when its worker's lease may no longer be trusted; the call and each `alive` say until when that is, on the clock that
+both share. It answers on a descriptor of its own, since a handler may print.
 """
 
 import asyncio
@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.payload import PayloadError
+from holdfast.services.pulse import steady_now
 
 #: A result may have 1 MiB as JSON; lines of the child are longer by their frame and by escapes.
 LINE_LIMIT = 8 * 1024 * 1024
+#: What the deadline in C ends a process with.
+FENCED_CODE = 1
 
 
 class IsolatedFailure(Exception):
@@ -36,6 +39,10 @@ class ProcessCrashed(Exception):
     """The handler's own process ended without an answer."""
 
 
+class ProcessFenced(Exception):
+    """The handler's own process ended itself, since its worker could not tell it in time that it may go on."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """How the handler ended: `kind` is result, failure, snooze or invalid."""
@@ -48,12 +55,12 @@ class Answer:
 class Isolation:
     """What it takes to run this program's handlers in processes of their own.
 
-    `app` is where the child finds the handler (module:attribute); `exit_after` bounds, in seconds, how long it may run
-    after the last accepted beat of its worker.
+    `app` is where the child finds the handler (module:attribute); `trusted_until` says how long it may run by what its
+    worker knows now (`steady_now`).
     """
 
     app: str
-    exit_after: float
+    trusted_until: Callable[[], float]
 
 
 class IsolatedCall:
@@ -63,11 +70,13 @@ class IsolatedCall:
         self._isolation = isolation
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
+        self._told_until = float("inf")
+        self._told_too_late = False
 
     async def run(self, call: Mapping[str, Any]) -> Answer:
         """Start the process, give it the call, and wait for its answer.
 
-        Raises `ProcessCrashed`; when cancelled, kills the process and waits until it is gone.
+        Raises `ProcessCrashed`, `ProcessFenced`; when cancelled, kills the process and waits until it is gone.
         """
         read_end, write_end = os.pipe()
         try:
@@ -81,14 +90,19 @@ class IsolatedCall:
         finally:
             os.close(write_end)
         try:
-            self._say({"call": {**call, "app": self._isolation.app, "exit_after": self._isolation.exit_after}})
+            self._say({"call": {**call, "app": self._isolation.app, "until": self._trusted_until()}})
             return await self._listen(read_end)
         finally:
             await self._end()
 
     def alive(self) -> None:
         """The worker's beat was accepted: the child may go on."""
-        self._say({"alive": True})
+        self._say({"alive": self._trusted_until()})
+
+    def _trusted_until(self) -> float:
+        self._told_too_late = self._told_too_late or steady_now() >= self._told_until
+        self._told_until = self._isolation.trusted_until()
+        return self._told_until
 
     def stop(self) -> None:
         """Ask the handler to end (`ctx.cancelled`)."""
@@ -113,7 +127,10 @@ class IsolatedCall:
         finally:
             transport.close()
         assert self._process is not None
-        raise ProcessCrashed(_ending(await self._process.wait()))
+        code = await self._process.wait()
+        if code == FENCED_CODE and (self._told_too_late or steady_now() >= self._told_until):
+            raise ProcessFenced
+        raise ProcessCrashed(_ending(code))
 
     async def _pass_on(self, message: Mapping[str, Any]) -> None:
         problem = None

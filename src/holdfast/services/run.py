@@ -21,7 +21,7 @@ from holdfast.core.retry import LONGEST
 from holdfast.errors import InvalidResult
 from holdfast.postgres.calls import Claimed, Settlement
 from holdfast.postgres.transactions import Transactions
-from holdfast.services.isolation import IsolatedCall, IsolatedFailure, Isolation
+from holdfast.services.isolation import IsolatedCall, IsolatedFailure, Isolation, ProcessFenced
 
 _current: contextvars.ContextVar["Context"] = contextvars.ContextVar("holdfast_context")
 
@@ -260,6 +260,9 @@ class Run:
             return Settlement(self.job.id, self.job.lease, "snooze", delay=snoozed.delay)
         except InvalidResult as error:
             return self._failure(error, delay=None)
+        except ProcessFenced:
+            # Our own doing, most often a loop that stood still: it costs the job nothing.
+            return Settlement(self.job.id, self.job.lease, "release")
         except asyncio.CancelledError as error:
             return self._stopped(error, dice)
         except GeneratorExit:

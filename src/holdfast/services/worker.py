@@ -123,7 +123,7 @@ class Worker:
         self._settings = settings
         self._id = worker_id
         self._supervisor_id = supervisor_id
-        self._isolation = None if app is None else Isolation(app, settings.timings.exit_after)
+        self._app = app
         self._sinks = sinks or Sinks()
         self._rng = rng or random.Random()  # noqa: S311
         self._runs: dict[UUID, Run] = {}
@@ -153,6 +153,7 @@ class Worker:
         self._reporter = Reporter(self._ledger, self._id)
         self._transactions = Transactions(self._dsn, self._id, lost_after=settings.timings.lost_after)
         self._pulse = Pulse()
+        self._isolation = None if self._app is None else Isolation(self._app, self._trusted_until)
         self._threads = ThreadPoolExecutor(settings.slots, thread_name_prefix="holdfast-job")
         self._watchdog = Watchdog(
             self._pulse,
@@ -427,6 +428,9 @@ class Worker:
     def _beat_accepted(self) -> None:
         for run in self._runs.values():
             run.beat_accepted()
+
+    def _trusted_until(self) -> float:
+        return self._pulse.accepted_at + self._settings.timings.exit_after
 
     def _trust_changed(self, trust: Trust, age: float) -> None:
         self._sinks.emit(TrustChanged(self._id, trust, age))
