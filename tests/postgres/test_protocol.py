@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.support import (
     Row,
@@ -526,6 +527,41 @@ def test_two_outcomes_of_one_run_in_one_settle_are_not_both_applied(conn: Sessio
     run = claim_one(conn, me)
     answers = settle_many(conn, me, [(job_id, run["lease"], "complete"), (job_id, run["lease"], "snooze")])
     assert sorted(answer["verdict"] for answer in answers) == ["applied", "lost"]
+
+
+def test_a_settle_may_leave_out_the_rows_that_somebody_holds_locked(
+    conn: Session, connect: Callable[[], Session]
+) -> None:
+    worker_id = register(conn)
+    first, second, third = (enqueue(conn) for _ in range(3))
+    claim(conn, worker_id)
+    stranger, somebody = uuid4(), connect()
+    asked = [(first, 1), (second, 1), (second, 7), (third, 9), (stranger, 1)]
+
+    def settled() -> list[tuple[UUID, int, str, str | None]]:
+        answers = rows(
+            conn,
+            "SELECT * FROM holdfast.settle(%s, %s::uuid[], %s::bigint[], %s::text[], %s::jsonb[], opts => %s)",
+            worker_id,
+            [job_id for job_id, _ in asked],
+            [lease for _, lease in asked],
+            ["complete"] * len(asked),
+            [Jsonb(number) for number in range(len(asked))],
+            Jsonb({"skip_locked": True}),
+        )
+        return sorted((each["id"], each["lease"], each["verdict"], each["status"]) for each in answers)
+
+    with somebody.transaction():
+        somebody.execute("SELECT FROM holdfast.jobs WHERE id = %s FOR UPDATE", (second,))
+        assert settled() == sorted(
+            [
+                (first, 1, "applied", "succeeded"), (second, 1, "locked", "running"), (second, 7, "locked", "running"),
+                (third, 9, "lost", "running"), (stranger, 1, "lost", None),
+            ]
+        )  # fmt: skip
+    assert {each[2] for each in settled() if each[:2] == (second, 1)} == {"applied"}
+    assert [job(conn, each)["result"] for each in (first, second)] == [0, 1]
+    assert job(conn, third)["status"] == "running"
 
 
 def test_a_settle_with_an_unknown_outcome_or_uneven_arrays_is_refused(conn: Session) -> None:

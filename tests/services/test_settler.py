@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
 import pytest
@@ -119,6 +119,27 @@ async def test_one_value_that_postgres_refuses_ends_its_job_alone(
     assert "cannot be stored: invalid input syntax for type json" in culprit["error"]["message"]
     found = statuses(conn)
     assert [found[run["id"]] for place, run in enumerate(runs) if place != bad] == ["succeeded"] * 6
+
+
+async def test_a_row_that_somebody_holds_locked_does_not_hold_up_the_results_of_others(
+    database: str, conn: Session, connect: Callable[[], Session], worker_id: UUID, recorder: Recorder
+) -> None:
+    ledger = AsyncLedger(database, deadline=1.0)
+    settler = Settler(ledger, worker_id, Sinks([recorder]), dice=lambda: 0.0)
+    locked, *others = claimed(conn, worker_id, 5)
+    somebody = connect()
+    with somebody.transaction():
+        somebody.execute("SELECT FROM holdfast.jobs WHERE id = %s FOR UPDATE", (locked["id"],))
+        waiting = asyncio.create_task(settler.settle(done(locked)))
+        settled = await asyncio.gather(*(settler.settle(done(run)) for run in others))
+        assert [each.verdict for each in settled] == ["applied"] * 4
+        (late,) = claimed(conn, worker_id, 1)
+        assert (await settler.settle(done(late))).verdict == "applied"
+        assert not waiting.done()
+        assert statuses(conn)[locked["id"]] == "running"
+    assert (await waiting).verdict == "applied"
+    await ledger.close()
+    assert set(statuses(conn).values()) == {"succeeded"}
 
 
 async def test_a_run_whose_lease_is_lost_changes_nothing_and_is_counted(

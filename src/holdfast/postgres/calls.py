@@ -103,7 +103,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`verdict`: applied, already, lost. `status` is the job's now (None: no such job)."""
+    """`verdict`: applied, already, lost, locked. `status` is the job's now (None: no such job)."""
 
     id: UUID
     lease: int
@@ -289,11 +289,13 @@ def progress(worker_id: UUID, reports: Sequence[tuple[UUID, int, str | None]]) -
     )
 
 
-def settle(worker_id: UUID, settlements: Sequence[Settlement]) -> Call[Settled]:
+def settle(worker_id: UUID, settlements: Sequence[Settlement], *, skip_locked: bool = False) -> Call[Settled]:
+    """`skip_locked`: rows that somebody holds locked are not waited for; their verdict is `locked`."""
     return Call(
         "settle",
         "SELECT id, lease, verdict, status FROM holdfast.settle(%s, %s::uuid[], %s::bigint[], %s::text[],"
-        " %b::text[]::jsonb[], %b::text[]::jsonb[], %s::interval[], %s::text[])",
+        " %b::text[]::jsonb[], %b::text[]::jsonb[], %s::interval[], %s::text[],"
+        " %s::jsonb)",
         (
             worker_id,
             [settlement.id for settlement in settlements],
@@ -303,6 +305,7 @@ def settle(worker_id: UUID, settlements: Sequence[Settlement]) -> Call[Settled]:
             _given([settlement.error for settlement in settlements]),
             _given(list(_seconds([settlement.delay for settlement in settlements]))),
             _given([settlement.fingerprint for settlement in settlements]),
+            json.dumps({"skip_locked": True} if skip_locked else {}),
         ),
         Settled,
     )

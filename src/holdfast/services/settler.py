@@ -2,6 +2,7 @@
 
 Results that finish while Postgres is away wait here; there are never more of them than the worker has slots, since
 without the ledger nothing new is claimed. An answer that was lost is asked for again: the ledger knows the repetition.
+A row that somebody holds locked is waited for once; then its result waits here, and those of the others do not.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from holdfast.services.batcher import Batcher
 
 LONGEST_PAUSE = 5.0
 
+Key = tuple[UUID, int]
+
 
 class Settler:
     """`settle` returns the verdict for one run: applied, already or lost."""
@@ -26,10 +29,21 @@ class Settler:
         self._worker_id = worker_id
         self._sinks = sinks
         self._dice = dice
+        self._locked: set[Key] = set()
         self._batcher: Batcher[calls.Settlement, calls.Settled] = Batcher(self._send, weigh=_weight)
 
     async def settle(self, settlement: calls.Settlement) -> calls.Settled:
-        return await self._batcher.submit(settlement)
+        key = (settlement.id, settlement.lease)
+        pause = 0.1
+        try:
+            while (settled := await self._batcher.submit(settlement)).verdict == "locked":
+                self._locked.add(key)
+                self._sinks.emit(LedgerLost("settle", f"somebody holds the row of job {settlement.id} locked"))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._locked.discard(key)
+        return settled
 
     async def idle(self) -> None:
         """Wait until everything that ended so far is settled."""
@@ -37,15 +51,17 @@ class Settler:
 
     async def _send(self, batch: Sequence[calls.Settlement]) -> list[calls.Settled]:
         pause = 0.1
+        skip_locked = any((settlement.id, settlement.lease) in self._locked for settlement in batch)
         while True:
             try:
-                settled = await self._ledger.call(calls.settle(self._worker_id, batch))
+                settled = await self._ledger.call(calls.settle(self._worker_id, batch, skip_locked=skip_locked))
             except InvalidValue as error:
                 return await self._apart(batch, error)
             except DatabaseError as error:
                 self._sinks.emit(LedgerLost("settle", str(error)))
                 await asyncio.sleep(pause * (0.5 + self._dice()))
                 pause = min(pause * 2, LONGEST_PAUSE)
+                skip_locked = True
             else:
                 found = {(row.id, row.lease): row for row in settled}
                 return [found[settlement.id, settlement.lease] for settlement in batch]

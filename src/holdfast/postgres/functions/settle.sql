@@ -13,10 +13,13 @@
 --   already    the same worker, lease and outcome are on record: an answer was lost, and this is the repetition
 --   lost       the lease is no longer the caller's, and nothing was written. A finished run that comes too late
 --              leaves an event, so that fenced late writes can be counted.
+--   locked     only with opts.skip_locked: somebody else holds the row locked, and it was not waited for. Nothing was
+--              written; ask again. Without it one row that a person keeps locked would hold up all others of a batch.
 -- One call may name two leases of a job (a late result, and a release of the claim that came back): each gets its own
 -- verdict.
 -- Lease and worker stay on the row, for `already`. The predicate on status is written so that the partial index
 -- on running rows cannot be used: walking it collapses while an old snapshot keeps its dead entries alive.
+-- opts: {skip_locked}.
 CREATE OR REPLACE FUNCTION holdfast.settle(
     worker_id uuid,
     ids uuid[],
@@ -45,6 +48,7 @@ DECLARE
     _leases   bigint[];
     _outcomes text[];
     _statuses text[];
+    _locked   uuid[];
 BEGIN
     IF _count IS NULL OR _count = 0 THEN
         RETURN;
@@ -53,6 +57,33 @@ BEGIN
         OR NOT settle.outcomes <@ ARRAY['complete', 'fail', 'release', 'snooze'] THEN
         RAISE EXCEPTION 'ids, leases and outcomes must have the same length, outcomes be complete, fail, release or snooze'
             USING ERRCODE = '22023';
+    END IF;
+
+    IF (opts ->> 'skip_locked')::boolean THEN
+        -- What we could lock stays ours until the end, so that the call below waits for nothing.
+        WITH free AS MATERIALIZED (
+            SELECT j.id FROM holdfast.jobs j WHERE j.id = ANY (settle.ids) ORDER BY j.id FOR UPDATE SKIP LOCKED)
+        SELECT array_agg(j.id) INTO _locked
+        FROM holdfast.jobs j
+        WHERE j.id = ANY (settle.ids) AND NOT EXISTS (SELECT FROM free f WHERE f.id = j.id);
+        RETURN QUERY
+        SELECT l.id, l.lease, 'locked', j.status
+        FROM unnest(settle.ids, settle.leases) AS l (id, lease)
+        JOIN holdfast.jobs j ON j.id = l.id
+        WHERE l.id = ANY (_locked);
+        RETURN QUERY
+        SELECT r.*
+        FROM (SELECT array_agg(u.id ORDER BY u.place) AS ids, array_agg(u.lease ORDER BY u.place) AS leases,
+                     array_agg(u.outcome ORDER BY u.place) AS outcomes, array_agg(u.result ORDER BY u.place) AS results,
+                     array_agg(u.error ORDER BY u.place) AS errors, array_agg(u.delay ORDER BY u.place) AS delays,
+                     array_agg(u.fingerprint ORDER BY u.place) AS fingerprints
+              FROM unnest(settle.ids, settle.leases, settle.outcomes, settle.results, settle.errors, settle.delays,
+                          settle.fingerprints) WITH ORDINALITY
+                  AS u (id, lease, outcome, result, error, delay, fingerprint, place)
+              WHERE u.place <= _count AND NOT u.id = ANY (coalesce(_locked, '{}'))) f
+        CROSS JOIN LATERAL holdfast.settle(settle.worker_id, f.ids, f.leases, f.outcomes, f.results, f.errors, f.delays,
+                                           f.fingerprints) AS r;
+        RETURN;
     END IF;
 
     WITH settled AS (
