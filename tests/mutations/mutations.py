@@ -201,8 +201,8 @@ MUTATIONS = (
         "P2",
         (
             BEAT,
-            "SET seen_at = greatest(w.seen_at, (SELECT holdfast.clock())),",
-            "SET gone_at = NULL, seen_at = greatest(w.seen_at, (SELECT holdfast.clock())),",
+            "SET seen_at = (SELECT holdfast.clock()),",
+            "SET gone_at = NULL, seen_at = (SELECT holdfast.clock()),",
         ),
         (BEAT, "WHERE w.id = beat.worker_id AND w.gone_at IS NULL;", "WHERE w.id = beat.worker_id;"),
         killed_by=(PROTOCOL + "test_a_worker_that_is_gone_stays_gone",),
@@ -285,8 +285,8 @@ MUTATIONS = (
         "P3",
         (
             GONE,
-            "WHEN (SELECT holdfast.postgres_started_at()) > _now - _worker.lost_after THEN",
-            "WHEN (SELECT holdfast.postgres_started_at()) > '-infinity' THEN",
+            "WHEN (SELECT holdfast.postgres_started_at()) BETWEEN _now - _worker.lost_after AND _now\n",
+            "WHEN (SELECT holdfast.postgres_started_at()) > '-infinity'\n",
         ),
         killed_by=(PROTOCOL + "test_nobody_is_marked_before_postgres_was_up_for_lost_after",),
     ),
@@ -376,8 +376,8 @@ MUTATIONS = (
         "P4",
         (
             BEAT,
-            "greatest(w.seen_at, (SELECT holdfast.clock()))",
-            "coalesce((opts ->> 'seen_at')::timestamptz, (SELECT holdfast.clock()))",
+            "SET seen_at = (SELECT holdfast.clock()),",
+            "SET seen_at = coalesce((opts ->> 'seen_at')::timestamptz, (SELECT holdfast.clock())),",
         ),
         (
             "services/worker.py",

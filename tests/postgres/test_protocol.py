@@ -1175,6 +1175,40 @@ def test_nobody_is_marked_when_sweeps_come_back_after_a_pause(conn: Session) -> 
     assert not worker(conn, me)["gone_is_crash"]
 
 
+def test_a_clock_that_is_set_back_delays_rescues_by_one_hold_and_not_until_that_time_comes_again(conn: Session) -> None:
+    calm(conn)
+    dead, alive = register(conn), register(conn)
+    enqueue(conn)
+    run = claim_one(conn, dead)
+    advance(conn, -timedelta(hours=1))
+    beat(conn, alive)
+    assert {found["cause"] for found in sweep_workers(conn).values()} == {"sweep_resumed"}
+    assert worker(conn, alive)["seen_at"] <= clock(conn)
+    marked: dict[UUID, Row] = {}
+    for _ in range(8):
+        advance(conn, seconds(5))
+        beat(conn, alive)
+        marked |= {each: found for each, found in sweep_workers(conn).items() if found["verdict"] == "gone"}
+    assert [(each, found["is_crash"]) for each, found in marked.items()] == [(dead, False)]
+    assert [(each["id"], each["reason"]) for each in rescue(conn)] == [(run["id"], "worker_gone")]
+    advance(conn, seconds(30))
+    assert "false_rescue" not in row(conn, "SELECT holdfast.count_events() AS totals")["totals"]
+
+
+def test_a_server_that_began_to_serve_before_its_clock_was_set_back_holds_nothing_up(conn: Session) -> None:
+    restart_postgres(conn)
+    advance(conn, -timedelta(hours=1))
+    calm(conn)
+    silent = register(conn)
+    enqueue(conn)
+    claim_one(conn, silent)
+    for _ in range(8):
+        sweep_workers(conn)
+        advance(conn, seconds(5))
+    assert worker(conn, silent)["gone_reason"] == "lapsed"
+    assert len(rescue(conn)) == 1
+
+
 def test_the_very_first_sweep_of_a_ledger_holds(conn: Session) -> None:
     me = register(conn)
     advance(conn, seconds(26))

@@ -4,6 +4,7 @@ from psycopg.types.json import Jsonb
 
 from holdfast.events import Event, JobRescued, Sinks
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.reads import begin_sweep
 from holdfast.services.pruner import Pruner
 from holdfast.services.sweeper import Sweeper
 from tests.support import Session, advance, claim_one, enqueue, register, row, seconds
@@ -41,3 +42,12 @@ async def test_a_sweep_tells_each_rescue_with_its_age_and_leaves_its_numbers_in_
     assert 91 <= rescued.silent_for < 151
     assert last_result(conn, "rescue_stale_jobs") == {"rescued": 1, "gone": 0, "held": {}, "locked": 0}
     assert last_result(conn, "prune") == {"finished": 0, "dead": 0}
+
+
+async def test_sweeps_go_on_when_the_clock_of_the_ledger_was_set_back(database: str, conn: Session) -> None:
+    ledger = AsyncLedger(database)
+    assert await ledger.call(begin_sweep("rescue_stale_jobs", 5.0))
+    advance(conn, seconds(-3600))
+    assert await ledger.call(begin_sweep("rescue_stale_jobs", 5.0))
+    assert not await ledger.call(begin_sweep("rescue_stale_jobs", 5.0))
+    await ledger.close()

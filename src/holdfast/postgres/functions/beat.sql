@@ -8,7 +8,7 @@ SET plan_cache_mode = force_generic_plan
 AS $function$
 BEGIN
     UPDATE holdfast.workers AS w
-    SET seen_at = greatest(w.seen_at, (SELECT holdfast.clock())),
+    SET seen_at = (SELECT holdfast.clock()),
         loop_lag = make_interval(secs => (opts ->> 'loop_lag')::double precision),
         running = coalesce((opts ->> 'running')::integer, w.running),
         draining = coalesce((opts ->> 'draining')::boolean, w.draining)

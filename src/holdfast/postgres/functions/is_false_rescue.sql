@@ -10,7 +10,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
     SELECT CASE reason
         WHEN 'worker_gone' THEN seen_at IS NOT NULL
-            AND (gone_at IS NULL OR gone_at > at OR (gone_reason = 'lapsed' AND gone_at < seen_at + lost_after))
+            AND (gone_at IS NULL OR gone_at > at OR (gone_reason = 'lapsed' AND gone_at < seen_at + lost_after AND gone_at >= seen_at))
         WHEN 'deadline_passed' THEN
             coalesce(at < (details ->> 'claimed_at')::timestamptz + timeout + interval '30 seconds', false)
         WHEN 'no_heartbeat' THEN

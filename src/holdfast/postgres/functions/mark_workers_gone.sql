@@ -21,6 +21,8 @@
 --                       before half of the workers were seen alive.
 -- Who sweeps less often than each 15 s (a cron job, each minute) is held at every second sweep only: two pauses in a
 -- row are a habit, no outage. Without that such a sweep would hold for ever.
+-- A clock of the database that was set back leaves stamps in the future, by which nobody would ever lapse. That counts
+-- as a pause: live workers beat by the new clock during its hold; whose beat is still to come after it has lapsed.
 -- A lapse that the brake held is no crash: a silence that began before Postgres or the sweeps came back proves nothing.
 -- Verdict: gone | held | already | unknown.
 CREATE OR REPLACE FUNCTION holdfast.mark_workers_gone(
@@ -36,6 +38,7 @@ DECLARE
     _now      timestamptz;
     _monitor  record;
     _resumed  timestamptz;
+    _set_back boolean;
     _hold     jsonb;
     _age      interval;
     _live     integer;
@@ -78,14 +81,15 @@ BEGIN
         RETURN;
     END IF;
     _now := holdfast.clock();
+    _set_back := coalesce(_monitor.swept_at > _now + interval '15 seconds', false);
     _resumed := CASE
-        WHEN _monitor.swept_at IS NULL THEN _now
+        WHEN _monitor.swept_at IS NULL OR _set_back THEN _now
         WHEN _monitor.swept_at < _now - interval '15 seconds' AND _monitor.resumed_at IS DISTINCT FROM _monitor.swept_at
             THEN _now
         ELSE _monitor.resumed_at END;
-    _hold := _monitor.hold;
+    _hold := CASE WHEN NOT _set_back THEN _monitor.hold END;
 
-    SELECT count(*), count(*) FILTER (WHERE w.seen_at + w.lost_after < _now)
+    SELECT count(*), count(*) FILTER (WHERE _now NOT BETWEEN w.seen_at - w.lost_after AND w.seen_at + w.lost_after)
     INTO _live, _lapsed
     FROM holdfast.workers w WHERE w.gone_at IS NULL;
 
@@ -106,17 +110,18 @@ BEGIN
     FOR _worker IN
         SELECT w.id, w.seen_at, w.lost_after
         FROM holdfast.workers w
-        WHERE w.gone_at IS NULL AND w.seen_at + w.lost_after < _now
+        WHERE w.gone_at IS NULL AND _now NOT BETWEEN w.seen_at - w.lost_after AND w.seen_at + w.lost_after
         ORDER BY w.seen_at, w.id
         LIMIT 1000
     LOOP
         _cause := CASE
-            WHEN (SELECT holdfast.postgres_started_at()) > _now - _worker.lost_after THEN 'postgres_restarted'
+            WHEN (SELECT holdfast.postgres_started_at()) BETWEEN _now - _worker.lost_after AND _now
+                THEN 'postgres_restarted'
             WHEN _resumed > _now - _worker.lost_after THEN 'sweep_resumed'
             WHEN _quota IS NOT NULL AND (_marked >= _quota
                 OR _worker.seen_at + _worker.lost_after >= (_hold ->> 'since')::timestamptz) THEN 'mass_lapse'
         END;
-        is_crash := _cause IS NULL AND _hold IS NULL AND _worker.seen_at > coalesce(_resumed, '-infinity')
+        is_crash := _cause IS NULL AND _hold IS NULL AND _worker.seen_at BETWEEN coalesce(_resumed, '-infinity') AND _now
             AND _worker.seen_at > (SELECT holdfast.postgres_started_at());
         IF _cause IS NULL THEN
             PERFORM FROM holdfast.workers w

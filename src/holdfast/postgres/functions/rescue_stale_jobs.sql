@@ -29,7 +29,7 @@ DECLARE
 BEGIN
     SELECT m.swept_at IS NULL OR m.swept_at < _now - interval '15 seconds'
            OR m.resumed_at > _now - interval '25 seconds'
-           OR (SELECT holdfast.postgres_started_at()) > _now - interval '25 seconds'
+           OR (SELECT holdfast.postgres_started_at()) BETWEEN _now - interval '25 seconds' AND _now
            OR (m.hold IS NOT NULL AND NOT m.hold ? 'ended')
     INTO _held
     FROM holdfast.monitors m WHERE m.name = 'mark_workers_gone';

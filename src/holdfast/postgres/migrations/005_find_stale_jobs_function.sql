@@ -108,7 +108,7 @@ DECLARE
 BEGIN
     SELECT m.swept_at IS NULL OR m.swept_at < _now - interval '15 seconds'
            OR m.resumed_at > _now - interval '25 seconds'
-           OR (SELECT holdfast.postgres_started_at()) > _now - interval '25 seconds'
+           OR (SELECT holdfast.postgres_started_at()) BETWEEN _now - interval '25 seconds' AND _now
            OR (m.hold IS NOT NULL AND NOT m.hold ? 'ended')
     INTO _held
     FROM holdfast.monitors m WHERE m.name = 'mark_workers_gone';
@@ -143,6 +143,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (5, '005_find_stale_jobs_function', '1862c013c8ef637b4781ce3fe1e1290a97e2d8d44721c3ce0445b9070dabf591');
+    VALUES (5, '005_find_stale_jobs_function', '16ca9ccae9218385d1c6fac735f6e68a00bd006c357b4f571f28c3a43cabd378');
 END
 $holdfast$;
