@@ -444,8 +444,8 @@ MUTATIONS = (
         "P4",
         (
             "services/run.py",
-            "        if self.task is not None and self.begun and self._thread is None and not self.settling:",
-            "        if self.task is not None and self.begun and not self.settling:",
+            "may_cancel = self.begun and self._thread is None and not self.finished",
+            "may_cancel = self.begun and not self.finished",
         ),
         killed_by=(SUPERVISOR + "test_the_lease_of_a_thread_that_ignores_its_cancellation_is_given_up_after_its_end",),
     ),
