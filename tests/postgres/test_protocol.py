@@ -416,6 +416,18 @@ def test_a_job_that_becomes_suspect_between_a_claims_look_and_its_lock_is_left_t
     assert [run["id"] for run in claim(conn, register(conn, quarantine=True))] == [job_id]
 
 
+@pytest.mark.parametrize("key", ["group_key", "limit_key"])
+def test_suspects_of_a_busy_group_or_limit_do_not_stand_before_other_suspects(conn: Session, key: str) -> None:
+    enqueue(conn, **{key: "busy"})
+    claim_one(conn, register(conn))
+    blocked = [enqueue(conn, **{key: "busy"}) for _ in range(20)]
+    free = [enqueue(conn), enqueue(conn, **{key: "free"})]
+    conn.execute("UPDATE holdfast.jobs SET suspect = true WHERE status = 'queued'")
+    assert {claim_one(conn, register(conn, quarantine=True))["id"] for _ in free} == set(free)
+    assert claim(conn, register(conn, quarantine=True)) == []
+    assert {job(conn, each)["status"] for each in blocked} == {"queued"}
+
+
 def test_a_suspect_of_a_group_still_counts_in_it(conn: Session) -> None:
     suspect = enqueue(conn, group_key="g")
     enqueue(conn, group_key="g")

@@ -305,7 +305,8 @@ $function$;
 --
 -- Groups and limits: at most 1,000 lanes of each queue and kind are looked at. Where there are more, the walk starts at a
 -- random lane (`dice`, 0 to 1), so that no lane starves behind a thousand busy ones. Lanes that are busy now are
--- left out here; claim_admit decides under a lock.
+-- left out here; claim_admit decides under a lock. Suspects share one lane, whatever their group or limit: those that are
+-- busy now are passed over row by row.
 CREATE OR REPLACE FUNCTION holdfast.claim_candidates(
     queues text[], kinds text[], wanted integer, suspects boolean, due_at timestamptz,
     floor_priority smallint, floor_run_at timestamptz, floor_id uuid, dice double precision
@@ -359,6 +360,11 @@ BEGIN
                   AND j.priority > s.priority
                 ORDER BY j.priority, j.run_at, j.id
                 LIMIT 1) n
+        ), busy AS MATERIALIZED (
+            SELECT r.limit_key, count(*) AS running
+            FROM holdfast.jobs r
+            WHERE r.status = 'running' AND r.limit_key IS NOT NULL
+            GROUP BY r.limit_key
         )
         SELECT c.id, c.priority, c.run_at, c.limited
         FROM streams s
@@ -368,6 +374,11 @@ BEGIN
             WHERE j.status = 'queued' AND j.queue = s.queue AND j.kind = s.kind AND j.lane = _plain
               AND j.priority = s.priority AND j.run_at <= due_at
               AND (j.priority, j.run_at, j.id) > (floor_priority, floor_run_at, floor_id)
+              AND (j.group_key IS NULL OR NOT EXISTS (
+                SELECT FROM holdfast.jobs r
+                WHERE r.status = 'running' AND r.queue = j.queue AND r.group_key = j.group_key))
+              AND (j.limit_key IS NULL OR j.limit_max > coalesce(
+                (SELECT b.running FROM busy b WHERE b.limit_key = j.limit_key), 0))
             ORDER BY j.run_at, j.id
             LIMIT wanted) c
         WHERE s.run_at <= due_at
@@ -1374,6 +1385,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '58e09db669938adc863a75b936dd9cf2d334c0173e97787fe49820371272be82');
+    VALUES (3, '003_protocol_functions', '27cc32ec1c84e9ad50e2e110a9766b77ae8a1818da2b7ab91d2758f7171a4a1f');
 END
 $holdfast$;
