@@ -144,6 +144,8 @@ class Relay:
         self._lose: list[tuple[bytes, asyncio.Event]] = []
         self._refuse: list[tuple[bytes, asyncio.Event]] = []
         self._keep_back: list[_KeptBack] = []
+        #: An answer of more bytes than this never arrives; its connection ends.
+        self.most: int | None = None
         self._server: asyncio.Server | None = None
 
     async def up(self) -> None:
@@ -232,8 +234,10 @@ class Relay:
     ) -> None:
         losing: list[asyncio.Event] = []
         kept_back: list[_KeptBack] = []
+        answered = 0
 
         async def there() -> None:
+            nonlocal answered
             while data := await requests.read(1 << 20):
                 self.asked.append((name, data))
                 for rule in [rule for rule in self._refuse if rule[0] in data]:
@@ -244,11 +248,16 @@ class Relay:
                     self._lose.remove(rule)
                     losing.append(rule[1])
                 kept_back.extend(each for each in self._keep_back if each.is_this(data))
+                answered = 0
                 behind.write(data)
                 await behind.drain()
 
         async def back() -> None:
+            nonlocal answered
             while data := await answers.read(1 << 20):
+                answered += len(data)
+                if self.most is not None and answered > self.most:
+                    return
                 for held in [event for start, event in self._held.items() if name.startswith(start)]:
                     await held.wait()
                 for kept in kept_back:

@@ -642,6 +642,21 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_run_later(
     assert [ctx.lease for ctx in gate.passed] == [3]
 
 
+async def test_a_claim_that_is_too_large_for_its_network_is_repeated_in_smaller_ones(
+    hf: Holdfast, relay: Relay, conn: Session
+) -> None:
+    async def weigh(text: str) -> int:
+        return len(text)
+
+    kind = add(hf, weigh)
+    jobs = await hf.enqueue_many(kind.prepare("x" * 100_000) for _ in range(12))
+    relay.most = 350_000
+    async with working(relay.dsn, hf, slots=12, unknown_after=0.3):
+        assert [await job.result(timeout=60) for job in jobs] == [100_000] * 12
+    events = [event for job in jobs for event in support.events(conn, job.id)]
+    assert {event["reason"] for event in events} == {"claim_lost"}
+
+
 async def test_what_a_claim_brought_is_known_while_the_worker_asks_whether_there_is_more(
     hf: Holdfast, relay: Relay, conn: Session, gate: Gate
 ) -> None:

@@ -26,3 +26,17 @@ def plan_claim(
     if rung or last_was_full or since_claim >= poll:
         return ClaimPlan(min(free_slots, batch), 0.0)
     return ClaimPlan(0, poll - since_claim)
+
+
+def most_to_ask(most: int, *, batch: int, answered: bool) -> int:
+    """How many the next claim may ask for, after one for `most`.
+
+    Half as many where no answer came: it may have been too large for its network, and jobs whose claim is lost over and
+    over would never run. Then step by step up to `batch` again.
+
+    >>> most_to_ask(100, batch=100, answered=False)
+    50
+    >>> most_to_ask(50, batch=100, answered=True)
+    62
+    """
+    return min(batch, most + max(1, most // 4)) if answered else max(1, most // 2)

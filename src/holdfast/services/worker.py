@@ -21,7 +21,7 @@ from uuid import UUID
 
 from holdfast.core.kind import Kind
 from holdfast.core.lease import LeaseTimings, Trust
-from holdfast.core.pacing import plan_claim
+from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
     ForeignMessageHeard,
@@ -251,6 +251,7 @@ class Worker:
         claimed_at = float("-inf")
         idle_since = time.monotonic()
         pause = 0.2
+        most = self._settings.batch
         while not self._draining and not self._gone:
             self._wake.clear()
             self._progressed()
@@ -261,7 +262,7 @@ class Worker:
                 return
             plan = plan_claim(
                 free_slots=self._settings.slots - len(self._runs) if self._watchdog.trust is Trust.HEALTHY else 0,
-                batch=self._settings.batch,
+                batch=most,
                 last_was_full=last_was_full,
                 rung=self._rung,
                 since_claim=now - claimed_at,
@@ -283,11 +284,13 @@ class Worker:
                 self._sinks.emit(LedgerLost("claim", str(error)))
                 self._ledger_answers = False
                 last_was_full, self._rung = False, True
+                most = most_to_ask(plan.ask, batch=self._settings.batch, answered=False)
                 await asyncio.sleep(pause * (0.5 + self._rng.random()))
                 pause = min(pause * 2, 5.0)
                 continue
             pause = 0.2
             self._ledger_answers = True
+            most = most_to_ask(most, batch=self._settings.batch, answered=True)
             last_was_full = claimed >= plan.ask
 
     async def _claim(self, ask: int) -> int:
