@@ -148,3 +148,17 @@ async def test_beats_go_on_after_an_outage(
     await relay.up()
     await until(lambda: heard.pulse.accepted_at > lost_at)
     assert heard.said == []
+
+
+async def test_beats_go_on_after_an_error_that_nobody_foresaw(
+    listen: Callable[[str], Heard], database: str, conn: Session, worker_id: UUID
+) -> None:
+    heard = listen(database)
+    heard.beat.start()
+    await until(lambda: heard.accepted)
+    conn.execute("ALTER TABLE holdfast.workers ADD CONSTRAINT odd CHECK (running < 0) NOT VALID")
+    await until(lambda: heard.recorder.of(LedgerLost))
+    lost_at = heard.pulse.accepted_at
+    conn.execute("ALTER TABLE holdfast.workers DROP CONSTRAINT odd")
+    await until(lambda: heard.pulse.accepted_at > lost_at)
+    assert "odd" in heard.recorder.of(LedgerLost)[0].error

@@ -86,7 +86,8 @@ class Beat:
             except WorkerGone:
                 self._gone()
                 return
-            except DatabaseError as error:
-                self._sinks.emit(LedgerLost("beat", str(error)))
+            except Exception as error:
+                # Also what nobody foresaw: without this thread the worker would idle for ever, unnoticed.
+                self._sinks.emit(LedgerLost("beat", str(error) if isinstance(error, DatabaseError) else repr(error)))
                 pause = self._interval / 5
             self._stop.wait(pause)
