@@ -423,7 +423,7 @@ MUTATIONS = (
     broken(
         "the watchdog tells and does not act",
         "P4",
-        ("services/watchdog.py", "            self._exit(FENCED_EXIT_CODE)\n", ""),
+        ("services/watchdog.py", "                self._exit(FENCED_EXIT_CODE)\n", ""),
         killed_by=(
             WATCHDOG + "test_the_process_ends_only_while_handlers_run",
             WATCHDOG + "test_handlers_that_run_do_not_end_the_process_before_its_time",

@@ -1022,6 +1022,23 @@ def test_three_crashes_alone_make_a_suspect_dead_with_the_evidence(conn: Session
     assert [details["alone"] for details in evidence] == [False, False, True, True, True]
 
 
+def test_a_silence_in_quarantine_is_no_crash_alone_since_nobody_saw_one(conn: Session) -> None:
+    job_id = enqueue(conn)
+    crash(conn)
+    crash(conn)
+    for _ in range(3):
+        alone = register(conn, quarantine=True)
+        claim_one(conn, alone)
+        advance(conn, seconds(40))
+        calm(conn)
+        sweep_workers(conn)
+        assert worker(conn, alone)["gone_reason"] == "lapsed"
+        assert [each["id"] for each in rescue(conn)] == [job_id]
+        advance(conn, seconds(120))
+    found = job(conn, job_id)
+    assert (found["status"], found["crashes"]) == ("queued", 0)
+
+
 @pytest.mark.parametrize("outcome", ["complete", "snooze"])
 def test_a_success_clears_the_suspicion(conn: Session, outcome: str) -> None:
     job_id = enqueue(conn)

@@ -1,6 +1,7 @@
 """A supervisor with real worker processes, in a test's process or (python -m) in one of its own."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -84,6 +85,17 @@ async def holds_the_interpreter(ctx: Context) -> int:
 
 
 @hf.job()
+async def holds_the_interpreter_always() -> None:
+    re.match("(a+)+$", "a" * 64 + "b")
+
+
+@hf.job()
+async def innocent_later(number: int) -> int:
+    await asyncio.sleep(1)
+    return number
+
+
+@hf.job()
 def ignores_its_cancellation(log: str) -> None:
     with open(log, "a", buffering=1) as file:
         while True:
@@ -109,7 +121,7 @@ def make_supervisor(
         return ChildSpec(name, start, on_demand=alone)
 
     specs = [spec(f"worker-{n}", alone=False) for n in range(settings.processes)]
-    kinds = ("hold", "parent", "innocent", "exits", "segfaults", "breaks_the_worker")
+    kinds = tuple(re.findall(r"@hf.job\(\)\n(?:async )?def (\w+)", APP))
     return Supervisor(
         dsn,
         [*specs, spec("quarantine", alone=True)] if quarantine else specs,

@@ -15,7 +15,7 @@ import pytest
 from holdfast.app import new_id
 from holdfast.events import ChildDied, ChildStarted, JobRescued, WorkerMarkedGone
 from holdfast.services.supervisor import _gone_reason
-from holdfast.services.watchdog import FENCED_EXIT_CODE
+from holdfast.services.watchdog import FENCED_EXIT_CODE, STUCK_EXIT_CODE
 from holdfast.services.worker import EXIT_GONE, EXIT_LEFTOVERS, EXIT_STOPPED
 from tests import support
 from tests.services.helpers import until
@@ -244,16 +244,29 @@ async def test_a_handler_that_blocks_the_event_loop_for_a_while_is_not_killed(da
     assert (row["lease"], support.events(conn, job)) == (1, [])
 
 
-async def test_a_process_that_says_nothing_is_killed_which_costs_its_jobs_nothing(database: str, conn: Session) -> None:
+async def test_a_process_that_says_nothing_is_killed_which_is_a_crash(database: str, conn: Session) -> None:
     job = put(conn, "holds_the_interpreter")
     async with supervising(database, silence=2.5) as running:
         await until(lambda: status(conn, job) == {"succeeded"})
         (died,) = running.recorder.of(ChildDied)
     assert (died.code, died.killed_for) == (-signal.SIGKILL, "silence")
     row = support.job(conn, job)
-    assert (row["result"], row["shared_crashes"], row["crashes"], row["attempts"]) == (3, 0, 0, 0)
+    assert (row["result"], row["crashes"], row["attempts"]) == (3, 0, 0)
     (event,) = support.events(conn, job)
-    assert (event["event"], event["details"]["gone_reason"]) == ("rescue", "fenced")
+    assert (event["event"], event["details"]["gone_reason"]) == ("crash", "crashed")
+
+
+async def test_poison_that_holds_the_interpreter_ends_dead_alone_and_its_neighbours_succeed(
+    database: str, conn: Session
+) -> None:
+    poison = put(conn, "holds_the_interpreter_always")
+    innocents = [put(conn, "innocent_later", number=number) for number in range(4)]
+    async with supervising(database, quarantine=True, lost_after=3.0, silence=2.64) as running:
+        await until(lambda: status(conn, poison) == {"dead"}, seconds=100)
+        await until(lambda: status(conn, *innocents) == {"succeeded"})
+    assert running.recorder.of(ChildDied)
+    found = support.job(conn, poison)
+    assert (found["crashes"], found["error"]["message"]) == (3, "crashed its process 3 times while it ran alone")
 
 
 async def test_a_process_whose_interpreter_is_held_ends_itself_before_it_may_be_declared_gone(
@@ -309,21 +322,22 @@ async def test_a_second_stop_kills(database: str, conn: Session, marker: Path) -
         (FENCED_EXIT_CODE, None, "fenced"),
         (1, None, "crashed"),
         (-signal.SIGKILL, None, "crashed"),
-        (-signal.SIGKILL, "silence", "fenced"),
+        (-signal.SIGKILL, "silence", "crashed"),
         (-signal.SIGKILL, "drain timeout", "stopped"),
         (-signal.SIGKILL, "second stop", "stopped"),
         (-signal.SIGKILL, "supervisor ends", "stopped"),
     ],
 )
 def test_the_way_a_process_ended_decides_what_its_end_costs(code: int, killed_for: str | None, reason: str) -> None:
-    assert _gone_reason(code, code, killed_for, was_silent=False) == reason
+    assert _gone_reason(code, code, killed_for) == reason
 
 
 @pytest.mark.parametrize("code", [EXIT_STOPPED, EXIT_LEFTOVERS, EXIT_GONE, FENCED_EXIT_CODE])
 def test_an_exit_code_that_the_process_did_not_announce_is_a_handlers(code: int) -> None:
-    assert _gone_reason(code, None, None, was_silent=False) == "crashed"
+    assert _gone_reason(code, None, None) == "crashed"
 
 
-def test_a_process_that_the_deadline_in_c_ended_was_fenced_and_did_not_crash() -> None:
-    assert _gone_reason(1, None, None, was_silent=True) == "fenced"
-    assert _gone_reason(-signal.SIGSEGV, None, None, was_silent=True) == "crashed"
+def test_a_process_that_a_handler_held_has_crashed_whoever_ended_it() -> None:
+    assert _gone_reason(1, None, None) == "crashed", "the deadline in C"
+    assert _gone_reason(-signal.SIGKILL, None, "silence") == "crashed"
+    assert _gone_reason(STUCK_EXIT_CODE, STUCK_EXIT_CODE, None) == "crashed"

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.services.pulse import Pulse
-from holdfast.services.watchdog import FENCED_EXIT_CODE, TICK, Watchdog
+from holdfast.services.watchdog import FENCED_EXIT_CODE, STUCK_EXIT_CODE, TICK, Watchdog
 from tests.services.helpers import until
 
 
@@ -158,4 +158,4 @@ def test_a_loop_that_stands_still_while_handlers_run_ends_the_process(dog: Dog) 
         dog.at(0)
     assert dog.exits == [], "the loop has turned in between"
     dog.at(0)
-    assert dog.exits == [FENCED_EXIT_CODE]
+    assert dog.exits == [STUCK_EXIT_CODE]

@@ -70,7 +70,6 @@ class _Child:
     progressed_at: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed_for: str | None = None
-    silent_for: float = 0.0
     said: int | None = None
 
 
@@ -196,7 +195,6 @@ class Supervisor:
             stopper.cancel()
         ended_at = time.monotonic()
         lived = ended_at - child.started_at
-        child.silent_for = ended_at - child.heard_at
         self._hear(child)
         code = self._bury(child)
         self._sinks.emit(ChildDied(spec.name, child.process.pid, code, child.killed_for))
@@ -290,9 +288,7 @@ class Supervisor:
 
     async def _declare_gone(self, child: _Child, code: int) -> None:
         """Mark the worker gone and take its jobs back, however long Postgres is away; a stop gives up after GRACE."""
-        reason = _gone_reason(
-            code, child.said, child.killed_for, was_silent=child.silent_for > self._settings.silence / 2
-        )
+        reason = _gone_reason(code, child.said, child.killed_for)
         if code == EXIT_STOPPED and child.killed_for is None and not self._stopping.is_set():
             # Nobody asked it to stop. Where it had a reason of its own, it is on record as stopped already.
             reason = "crashed"
@@ -328,12 +324,14 @@ def _launch(spec: ChildSpec, worker_id: UUID, link: int) -> subprocess.Popen[byt
     )
 
 
-def _gone_reason(code: int, said: int | None, killed_for: str | None, *, was_silent: bool) -> str:
+def _gone_reason(code: int, said: int | None, killed_for: str | None) -> str:
+    """What the end of a worker's process means for its jobs.
+
+    A process that fell silent, or whose deadline in C ended it, was held by a handler: that is a crash of that
+    handler's making (promise P5). Only a process that says so itself was fenced: it could not reach the ledger.
+    """
     if killed_for is not None:
-        return "stopped" if killed_for in ("drain timeout", "second stop", "supervisor ends") else "fenced"
-    # The deadline in C ends a process with code 1: a handler held the interpreter's lock, so nothing was heard.
-    if code == 1 and was_silent:
-        return "fenced"
+        return "stopped" if killed_for in ("drain timeout", "second stop", "supervisor ends") else "crashed"
     if said != code:
         return "crashed"
     if code in (EXIT_STOPPED, EXIT_LEFTOVERS):

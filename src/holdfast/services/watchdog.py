@@ -16,6 +16,8 @@ from holdfast.services.pulse import Pulse
 
 #: The exit code of a worker that ended itself because its beats were not accepted.
 FENCED_EXIT_CODE = 75
+#: The exit code of a worker whose event loop a handler held up: its beats were accepted, so nobody was fenced.
+STUCK_EXIT_CODE = 78
 
 #: The longest pause between two looks, in seconds; shorter where leases are, so that the process ends in time.
 TICK = 0.25
@@ -86,8 +88,11 @@ class Watchdog:
             if self._running() == 0:
                 self._disarm()
                 return
-            if trust is Trust.EXIT or self._loop_is_stuck():
+            if trust is Trust.EXIT:
                 self._exit(FENCED_EXIT_CODE)
+                return
+            if self._loop_is_stuck():
+                self._exit(STUCK_EXIT_CODE)
                 return
             if self._armed_for != self._pulse.accepted_at:
                 self._arm()

@@ -1132,7 +1132,7 @@ $function$;
 --   claim_lost                       nothing: no handler ever started
 --   worker_gone, a clean stop, an outage or our own fencing: nothing
 --   worker_gone by a crash           shared with others: the first requeues at once, the second makes the job
---                                    suspect. Alone in quarantine: one crash of max_crashes, then dead.
+--                                    suspect. Alone in quarantine, and seen: one crash of max_crashes, then dead.
 --   deadline_passed, no_heartbeat    one attempt of max_attempts, then dead
 -- Whatever the reason: the lease grows; a wanted cancel ends it cancelled; rescue_policy 'dead' ends it dead unless no
 -- handler started; the twentieth rescue ends it dead. The first rescue requeues at once and keeps the job's place,
@@ -1164,7 +1164,8 @@ BEGIN
                j.cancel_requested_at,
                CASE s.reason WHEN 'worker_gone' THEN greatest(j.heartbeat_at, w.seen_at) ELSE j.heartbeat_at END AS seen,
                s.reason = 'worker_gone' AND coalesce(w.gone_is_crash, false) AS is_crash,
-               s.reason = 'worker_gone' AND coalesce(w.gone_is_crash AND w.quarantine, false) AS alone
+               s.reason = 'worker_gone'
+                   AND coalesce(w.gone_is_crash AND w.quarantine AND w.gone_reason = 'crashed', false) AS alone
         FROM (SELECT * FROM unnest(rescue_jobs.ids, rescue_jobs.leases, rescue_jobs.reasons) AS u (id, lease, reason)
               ORDER BY u.id) s
         JOIN holdfast.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status IS NOT DISTINCT FROM 'running'
@@ -1385,6 +1386,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '27cc32ec1c84e9ad50e2e110a9766b77ae8a1818da2b7ab91d2758f7171a4a1f');
+    VALUES (3, '003_protocol_functions', '86ba98cc8fe6642d0113363d350e14eaba88ce5f3e348577a6a3b988cb248905');
 END
 $holdfast$;
