@@ -130,6 +130,8 @@ async def test_options_add_up_and_leave_the_kind_as_it_was(hf: Holdfast, conn: S
     [
         ({"run_at": datetime(2031, 1, 1)}, "names no time zone"),  # noqa: DTZ001
         ({"run_at": datetime(2031, 1, 1, tzinfo=UTC), "delay": 1}, "run_at or delay, not both"),
+        ({"run_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}, "years 2 to 9998"),
+        ({"run_at": datetime.max.replace(tzinfo=UTC)}, "years 2 to 9998"),
         ({"delay": -1}, "delay is -1"),
         ({"delay": float("nan")}, "delay is nan"),
         ({"delay": 1e18}, "delay is 1e"),

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from holdfast.config import Settings, load_settings
 from holdfast.core.ids import uuid7
+from holdfast.core.job import DUE_YEARS, EARLIEST, LATEST
 from holdfast.core.kind import Kind, Policy, make_kind
 from holdfast.core.payload import encode, is_storable
 from holdfast.core.ratelimit import Decision, Limit
@@ -72,6 +73,8 @@ class Options:
         _refuse_other_types(self)
         if self.run_at is not None and self.run_at.tzinfo is None:
             raise InvalidArguments(f"run_at is {self.run_at!r}, which names no time zone; add one (datetime.UTC)")
+        if self.run_at is not None and not EARLIEST <= self.run_at <= LATEST:
+            raise InvalidArguments(f"run_at is {self.run_at!r}; {DUE_YEARS}")
         if self.run_at is not None and self.delay is not None:
             raise InvalidArguments("give run_at or delay, not both")
         if self.delay is not None and not 0 <= self.delay <= MOST_DELAY:

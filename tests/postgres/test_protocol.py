@@ -161,6 +161,29 @@ def test_a_job_that_cannot_be_written_is_named_and_nothing_of_its_batch_is_kept(
     assert row(conn, "SELECT count(*) AS n FROM holdfast.jobs")["n"] == 0
 
 
+@pytest.mark.parametrize(
+    ("run_at", "delay"),
+    [
+        ("-infinity", None),
+        ("infinity", None),
+        ("0001-01-01 00:00:00+14", None),
+        ("9999-12-31 23:59:59-14", None),
+        (None, "9000 years"),
+    ],
+)
+def test_a_time_that_no_claim_could_read_is_an_error_and_nothing_is_kept(
+    conn: Session, run_at: str | None, delay: str | None
+) -> None:
+    """Clients know the years 1 to 9999 only: a row beyond them would break every claim that meets it."""
+    query = (
+        "SELECT * FROM holdfast.enqueue_many(%s::uuid[], ARRAY['q','q'], ARRAY['k','k'], ARRAY['{}','{}']::jsonb[],"
+        " run_ats => ARRAY[NULL, %s]::timestamptz[], delays => ARRAY[NULL, %s]::interval[])"
+    )
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="job 2: run_at must lie in the years 2 to 9998"):
+        rows(conn, query, ids_in_order(2), run_at, delay)
+    assert row(conn, "SELECT count(*) AS n FROM holdfast.jobs")["n"] == 0
+
+
 def test_a_policy_number_out_of_range_is_an_error_and_nothing_is_kept(conn: Session) -> None:
     with pytest.raises(psycopg.Error, match="policy number"):
         enqueue_many(conn, ids_in_order(2), policies=[0, 7])

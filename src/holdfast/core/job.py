@@ -12,8 +12,14 @@ compare what the functions did with what stands here.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
+
+#: When a job may become due. Drivers read no time beyond these years, in whatever time zone, so one such row would
+#: break every claim that meets it; the ledger refuses it as well.
+EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+DUE_YEARS = "run_at must lie in the years 2 to 9998"
 
 
 class Status(StrEnum):

@@ -103,7 +103,7 @@ def _not_valid(error: RequestValidationError) -> Problem:
         kind, *path = (str(part) for part in each["loc"])
         where = {"body": "body", "query": "query", "path": "path", "header": "header"}.get(kind, kind)
         pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in path if part not in _TAGS)
-        faults.append({"in": where, "pointer": pointer, "detail": each["msg"]})
+        faults.append({"in": where, "pointer": pointer, "detail": each["msg"].removeprefix("Value error, ")})
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return Problem(
             400, f"the body is not JSON: {error.errors()[0].get('ctx', {}).get('error', 'it cannot be read')}"

@@ -52,16 +52,21 @@ BEGIN
             WHEN pg_column_size(i.args) > 262144 AND octet_length(i.args::text) > 2097152 THEN 'args has more than 2 MiB as text'
             WHEN coalesce(i.queue, '') = '' OR length(i.queue) > 200 THEN 'queue must have 1 to 200 characters'
             WHEN coalesce(i.kind, '') = '' OR length(i.kind) > 200 THEN 'kind must have 1 to 200 characters'
-            ELSE 'unique_key, group_key and limit_key must have at most 500 characters'
+            WHEN length(i.unique_key) > 500 OR length(i.group_key) > 500 OR length(i.limit_key) > 500
+                THEN 'unique_key, group_key and limit_key must have at most 500 characters'
+            -- Drivers read no time beyond these years, in whatever time zone: one such row would break every claim.
+            ELSE 'run_at must lie in the years 2 to 9998'
         END)
     INTO _bad
     FROM unnest(enqueue_many.ids, enqueue_many.queues, enqueue_many.kinds, enqueue_many.args,
-                enqueue_many.unique_keys, enqueue_many.group_keys, enqueue_many.limit_keys)
-        WITH ORDINALITY AS i (id, queue, kind, args, unique_key, group_key, limit_key, ord)
+                enqueue_many.unique_keys, enqueue_many.group_keys, enqueue_many.limit_keys,
+                enqueue_many.run_ats, enqueue_many.delays)
+        WITH ORDINALITY AS i (id, queue, kind, args, unique_key, group_key, limit_key, run_at, delay, ord)
     WHERE i.ord <= _count
       AND (i.id IS NULL OR i.args IS NULL OR jsonb_typeof(i.args) <> 'object' OR (pg_column_size(i.args) > 262144 AND octet_length(i.args::text) > 2097152)
         OR coalesce(i.queue, '') = '' OR length(i.queue) > 200 OR coalesce(i.kind, '') = '' OR length(i.kind) > 200
-        OR length(i.unique_key) > 500 OR length(i.group_key) > 500 OR length(i.limit_key) > 500)
+        OR length(i.unique_key) > 500 OR length(i.group_key) > 500 OR length(i.limit_key) > 500
+        OR coalesce(i.run_at, _now + i.delay) NOT BETWEEN '0002-01-01 00:00+00' AND '9998-12-31 24:00+00')
     LIMIT 1;
     IF _bad IS NULL THEN
         -- A number that no clock can add would make the row unreadable for every claim.

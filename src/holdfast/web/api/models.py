@@ -4,10 +4,19 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Key = Annotated[str, Field(min_length=1, max_length=200)]
+from holdfast.core.job import DUE_YEARS, EARLIEST, LATEST
+from holdfast.core.payload import is_storable
+
+
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError("it holds the character NUL, which Postgres cannot store")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
 MOST_JOBS = 1000
 TEN_YEARS = 10 * 366 * 86400
@@ -47,9 +56,9 @@ class NewJob(_Strict):
     priority: int | None = Field(None, ge=-1000, le=1000, description="-1000 is first")
     run_at: AwareDatetime | None = None
     delay: float | None = Field(None, ge=0, le=TEN_YEARS, description="seconds")
-    unique_key: Key | None = None
-    group_key: Key | None = None
-    limit_key: Key | None = None
+    unique_key: Name | None = None
+    group_key: Name | None = None
+    limit_key: Name | None = None
     policy: PolicyOptions = PolicyOptions()
     accept_unknown_kind: bool = Field(False, description="for a kind that no worker knows yet")
 
@@ -57,6 +66,8 @@ class NewJob(_Strict):
     def _one_time(self) -> "NewJob":
         if self.run_at is not None and self.delay is not None:
             raise ValueError("give run_at or delay, not both")
+        if self.run_at is not None and not EARLIEST <= self.run_at <= LATEST:
+            raise ValueError(DUE_YEARS)
         return self
 
 
