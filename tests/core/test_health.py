@@ -28,7 +28,7 @@ from holdfast.core.health import (
     worst,
 )
 
-QUEUE = Queue("mail", False, 3, 2, 1, 1.0, 0.5)
+QUEUE = Queue("mail", False, 3, 2, 1, 8, 1.0, 0.5)
 SWEEPS = Monitor("rescue_stale_jobs", 5.0, 2.0, False, {})
 GOOD = Report(
     clock=datetime(2026, 1, 1, tzinfo=UTC),
@@ -90,7 +90,7 @@ def test_what_is_well_passes_without_a_word() -> None:
         ),
         ("queues", with_queue(due_for=90.0, asked_ago=80.0), "fail", "no worker asks for it"),
         ("queues", with_queue(due_for=90.0, asked_ago=None), "fail", "no worker asks for it"),
-        ("queues", replace(with_queue(due_for=90.0, asked_ago=80.0), running=10), "pass", ""),
+        ("queues", with_queue(due_for=90.0, asked_ago=80.0, room=0), "pass", ""),
         ("queues", with_queue(due_for=400.0), "warn", "mail: a job has been due for 400 s"),
         ("queues", with_queue(due_for=9000.0, workers=0, paused=True), "pass", ""),
         ("queues", replace(GOOD, unknown_kinds=(UnknownKind("mail", "sned", 90),)), "warn", "knows kind 'sned'"),

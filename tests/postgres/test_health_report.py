@@ -59,6 +59,45 @@ def test_the_oldest_due_job_is_found_in_whatever_lane_and_priority_it_is(conn: S
     assert queue(conn)["due_for"] >= 300
 
 
+def test_a_queue_tells_the_free_slots_of_the_workers_that_serve_it(conn: Session) -> None:
+    mail = register(conn, queues=["mail"], slots=2)
+    register(conn, queues=["mail", "other"], slots=3)
+    for _ in range(2):
+        enqueue(conn, queue="mail")
+        claim_one(conn, mail, queues=["mail"])
+    enqueue(conn, queue="nobody")
+    assert [queue(conn, name)["room"] for name in ("mail", "other", "nobody")] == [3, 3, 0]
+
+
+def test_of_many_queues_those_whose_jobs_wait_longest_are_told_then_those_that_are_served(conn: Session) -> None:
+    register(conn, queues=[f"idle-{number:03}" for number in range(150)])
+    conn.execute("UPDATE holdfast.workers SET gone_at = holdfast.clock(), gone_reason = 'stopped'")
+    enqueue(conn, queue="z-waits-longest")
+    advance(conn, seconds(100))
+    enqueue(conn, queue="y-waits")
+    register(conn, queues=["served"])
+    told = {each["name"]: each for each in report(conn)["queues"]}
+    assert len(told) == 100
+    assert told["z-waits-longest"]["due_for"] >= 100
+    assert {"y-waits", "served"} <= told.keys()
+
+
+def test_a_thousand_waiting_groups_hide_no_other_queue_or_kind(conn: Session) -> None:
+    register(conn)
+    now = clock(conn)
+    conn.execute(
+        "INSERT INTO holdfast.jobs (id, queue, kind, args, group_key, run_at, created_at)"
+        " SELECT gen_random_uuid(), 'a', 'first', '{}', 'g' || n, %s, %s FROM generate_series(1, 3000) AS n",
+        (now, now),
+    )
+    enqueue(conn, queue="a", kind="second")
+    enqueue(conn, queue="b")
+    advance(conn, seconds(100))
+    found = report(conn)
+    assert all(queue(conn, name)["due_for"] >= 100 for name in ("a", "b"))
+    assert {"second", "first"} <= {each["kind"] for each in found["unknown_kinds"]}
+
+
 def test_jobs_for_later_are_not_due(conn: Session) -> None:
     enqueue(conn, delay=1000)
     assert queue(conn)["due_for"] is None

@@ -20,7 +20,7 @@ from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
 from holdfast.services.restarts import Here
 from tests.services.helpers import app_on, until, working
-from tests.support import Session
+from tests.support import Session, claim_one, enqueue, register
 from tests.web.support import api_over
 
 HERE = Here("this-host", "/srv/app", "1.0", "settings-now", None)
@@ -189,6 +189,19 @@ async def test_a_job_that_nobody_runs_fails_and_is_taken_back(
     assert "holdfast probe" in found.fix
     left = conn.execute("SELECT status FROM holdfast.jobs").fetchall()
     assert left == [{"status": "cancelled"}]
+
+
+async def test_a_queue_whose_slots_are_all_taken_warns_though_others_have_free_ones(
+    database: str, conn: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 0.5)
+    busy = register(conn, queues=["slow"], slots=1)
+    enqueue(conn, queue="slow")
+    claim_one(conn, busy, queues=["slow"])
+    async with deployment(database) as made:
+        found = finding(await examine(made), "jobs.end_to_end")
+    assert found.verdict is Verdict.WARN
+    assert "a canary through queue slow was accepted, and not run within 0.5 s: no slot was free" in found.found
 
 
 async def test_a_canary_that_does_not_succeed_fails(database: str, conn: Session) -> None:

@@ -82,7 +82,8 @@ class Workers:
 class Queue:
     """One queue.
 
-    `queued` is counted to 1,000; `due_for`: how long its oldest due job waits; `asked_ago`: the last claim.
+    `queued` is counted to 1,000; `room`: free slots of the workers that serve it; `due_for`: how long its oldest due
+    job waits; `asked_ago`: the last claim.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Queue:
     queued: int
     running: int
     workers: int
+    room: int
     due_for: float | None
     asked_ago: float | None
 
@@ -294,14 +296,13 @@ def _workers(report: Report) -> Check:
 def _queues(report: Report, sqs: Sequence[SqsQueue], limits: Limits) -> Check:
     fails = [f"SQS queue {queue.name} ({queue.role}): {queue.problem}" for queue in sqs if queue.problem]
     warns = []
-    has_room = report.running < report.workers.slots
     for queue in report.queues:
         waited = queue.due_for
         if queue.paused or waited is None:
             continue
         if waited > limits.unserved_after and queue.workers == 0:
             fails.append(f"{queue.name}: a job has been due for {waited:.0f} s, and no worker serves this queue")
-        elif waited > limits.unserved_after and has_room and _long_ago(queue.asked_ago, limits.unserved_after):
+        elif waited > limits.unserved_after and queue.room and _long_ago(queue.asked_ago, limits.unserved_after):
             fails.append(f"{queue.name}: a job has been due for {waited:.0f} s, and no worker asks for it")
         elif waited > limits.queue_warn_after:
             warns.append(f"{queue.name}: a job has been due for {waited:.0f} s")

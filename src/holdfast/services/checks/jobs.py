@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from holdfast.core.findings import Finding, Verdict
@@ -41,7 +41,7 @@ async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], U
     seconds = time.monotonic() - began
     if waiting:
         await ledger.call(calls.cancel_jobs(list(waiting)))
-        return _not_run(sorted(set(waiting.values())), report)
+        return _not_run({queue.name: queue.room for queue in report.queues if queue.name in waiting.values()})
     if lost:
         fix = f"holdfast jobs list --kind {NAME}, then: holdfast jobs show ID"
         return Finding(_ID, _COMPONENT, Verdict.FAIL, f"a canary did not succeed: {'; '.join(lost)}", _CODE, fix)
@@ -54,9 +54,11 @@ def _canary(id: UUID, queue: str) -> calls.NewJob:
     return calls.NewJob(id, queue, NAME, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
 
 
-def _not_run(queues: Sequence[str], report: Report) -> Finding:
+def _not_run(room: Mapping[str, int]) -> Finding:
+    # Where some had a free slot, those are what is wrong.
+    queues = [queue for queue, free in room.items() if free] or list(room)
     found = f"a canary through {_queues(queues)} was accepted, and not run within {PATIENCE:g} s"
-    if report.running >= report.workers.slots:
+    if not any(room.values()):
         fix = "all slots are taken by other jobs: more of them (--slots, --processes), or wait"
         return Finding(_ID, _COMPONENT, Verdict.WARN, f"{found}: no slot was free", _CODE, fix)
     fix = "are the workers of this version, and not stuck? holdfast workers list; holdfast probe on their host"
