@@ -11,7 +11,7 @@ import pytest
 from holdfast import Holdfast, RetryPolicy
 from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.support import Session, claim_one, enqueue, job, register, row, settle
-from tests.web.support import Api, api_over, frozen, make_token
+from tests.web.support import HERE, Api, api_over, frozen, make_token
 
 NOBODY = "01a21063-acb2-77ca-9207-5a35b76c8003"
 ONE = {"kind": "report", "args": {"n": 1}}
@@ -186,6 +186,31 @@ async def test_a_body_beyond_the_limit_is_refused_while_it_arrives(api: Api) -> 
     answer = await api.client.post("/api/jobs", content=endless(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert "8,388,608 bytes" in answer.json()["detail"]
+
+
+async def test_a_request_whose_sender_leaves_before_its_end_does_nothing(api: Api, conn: Session) -> None:
+    """What has arrived may be JSON already: the rest could have been more jobs, or another length."""
+    said = iter(
+        (
+            {"type": "http.request", "body": json.dumps(ONE).encode(), "more_body": True},
+            {"type": "http.disconnect"},
+        )
+    )
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/jobs", "query_string": b"", "client": (HERE, 1234),
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }  # fmt: skip
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return next(said)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    await api.app(scope, receive, send)
+    assert answers == []
+    assert row(conn, "SELECT count(*) AS n FROM holdfast.jobs")["n"] == 0
 
 
 # Idempotency-Key

@@ -29,16 +29,20 @@ class Intake:
             return
         try:
             body = await self._read(receive)
-            await self._answer(scope, _Replay(body, receive), send)
+            if body is not None:
+                await self._answer(scope, _Replay(body, receive), send)
         except Problem as problem:
             await problem.response()(scope, receive, send)
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body; None when its sender left before its end: half a request asks for nothing."""
         parts, size = [], 0
         try:
             async with asyncio.timeout(self._arrival):
                 while True:
                     message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
                     part = message.get("body", b"")
                     size += len(part)
                     if size > self._most_bytes:
