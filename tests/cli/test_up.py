@@ -147,6 +147,18 @@ def test_the_api_is_started_again_and_ends_with_its_supervisor(database: str, fo
         eventually(lambda: ask(f"{url}/livez") is None, up.explain)
 
 
+def test_nobody_is_whom_a_header_of_their_own_says_without_trusted_proxies(database: str, folder: Path) -> None:
+    with running("up", "tasks:hf", "--port", "0", cwd=folder, DATABASE_URL=database) as up:
+        url = address(up)
+        left = [
+            int(
+                httpx.get(f"{url}/", headers={"X-Forwarded-For": f"192.0.2.{n}"}).headers["ratelimit"].split("=")[1][:2]
+            )
+            for n in range(3)
+        ]
+    assert left == [99, 98, 97]
+
+
 def test_a_port_in_use_is_said_before_anything_is_started(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

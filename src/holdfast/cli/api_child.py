@@ -22,6 +22,7 @@ from holdfast.core.ratelimit import Limit
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
+from holdfast.web.connections import connection_class
 from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
@@ -97,6 +98,10 @@ async def _serve(plan: ApiPlan) -> None:
     server = _Server(
         uvicorn.Config(
             create_app(ApiServices(api)),
+            http=connection_class(),
+            ws="none",
+            # Whom to believe about a caller's address is a setting of ours (trusted_proxies).
+            proxy_headers=False,
             log_config=None,
             log_level="warning",
             access_log=False,
