@@ -1,6 +1,8 @@
 """Connections that say nothing, or not enough: a real server, real sockets."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -82,6 +84,20 @@ async def test_who_is_one_too_many_is_closed_and_the_others_are_answered() -> No
             await until(lambda: _answers(port))
         for _, writer in links:
             writer.close()
+
+
+def test_a_process_with_few_descriptors_takes_more_or_fewer_connections() -> None:
+    """Soft and hard limit as a system may set them, in a process of its own; what becomes of them."""
+    code = (
+        "import resource, sys; from holdfast.web.connections import connection_class as made;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, int(sys.argv[1])));"
+        "print(made().most, resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", code, hard], capture_output=True, text=True, check=True).stdout.split()
+        for hard in ("4096", "1024")
+    ]
+    assert found == [["1000", "1448"], ["576", "1024"]]
 
 
 async def _is_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -22,7 +22,7 @@ from holdfast.core.ratelimit import Limit
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
-from holdfast.web.connections import connection_class
+from holdfast.web.connections import BACKLOG, connection_class
 from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
@@ -103,7 +103,9 @@ async def _serve(plan: ApiPlan) -> None:
             # Whom to believe about a caller's address is a setting of ours (trusted_proxies).
             proxy_headers=False,
             log_config=None,
-            log_level="warning",
+            # Its warnings are about what strangers send, each a line: they are not to write our log.
+            log_level="error",
+            backlog=BACKLOG,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=LAST_REQUESTS,

@@ -13,8 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 #: Seconds until the head of a request must have arrived, and connections at a time.
 HEAD = 10.0
 MOST = 1000
-#: Descriptors kept free for everything else in this process.
-_OTHERS = 64
+#: How many may wait to be accepted. The event loop accepts so many at a time, and closes those that are too many two
+#: turns later: descriptors for them are kept free, and for everything else in this process.
+BACKLOG = 128
+_OTHERS = 3 * BACKLOG + 64
 
 
 class Connection(H11Protocol):
@@ -66,7 +68,11 @@ class Connection(H11Protocol):
 
 
 def connection_class() -> type[Connection]:
-    """The class for this process: as many connections as its descriptors allow, 1,000 at most."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """The class for this process, which is given the descriptors that it may need, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST + _OTHERS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     most = MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, soft - _OTHERS))
     return type("Connection", (Connection,), {"most": most})
