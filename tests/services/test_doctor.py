@@ -1,5 +1,6 @@
 """The doctor against a real deployment: all well, and each of its lines made to fail by breaking the real part."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from holdfast.services.doctor import Doctor
 from holdfast.services.restarts import Here
 from tests.services.helpers import app_on, until, working
 from tests.support import Session, claim_one, enqueue, register
-from tests.web.support import api_over
+from tests.web.support import api_over, make_token
 
 HERE = Here("this-host", "/srv/app", "1.0", "settings-now", None)
 NOWHERE = "postgresql://u:hunter2@127.0.0.1:1/x"
@@ -106,7 +107,38 @@ async def test_a_database_that_nobody_serves_is_unreachable_and_the_rest_is_skip
     assert "hunter2" not in str(findings)
     assert exit_code(findings) == 3
     assert finding(findings, "health.status").verdict is Verdict.FAIL
-    assert finding(findings, "jobs.end_to_end").verdict is Verdict.SKIP
+    assert {each.id for each in findings if each.found == "needs the database"} == {
+        "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs", "schema.stale_jobs_view",
+        "workers.live", "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
+        "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end", "settings.in_force",
+    }  # fmt: skip
+    assert finding(findings, "limits.refuse").found == "no canary key could be made"
+
+
+async def test_a_database_without_the_schema_needs_to_be_migrated_and_nothing_else(bare: str) -> None:
+    async with api_over(bare, started=False) as api:
+        ledger = AsyncLedger(bare)
+        findings = await examine(Deployment(bare, "bare", ledger, api.client, HERE, 600.0))
+        await ledger.close()
+    others = ("health endpoint", "rate limits", "SQS bells", "Slack")
+    assert {each.fix for each in findings if each.component not in others} == {"", "holdfast migrate up"}
+    skipped = {each.id for each in findings if each.verdict is Verdict.SKIP}
+    assert {"monitors.stale_job_monitor", "monitors.pruner", "jobs.end_to_end", "settings.in_force"} <= skipped
+
+
+async def test_reasons_of_health_are_told_with_the_key_that_was_given(database: str) -> None:
+    """Also where no canary key can be made: the database is not reached from here."""
+    async with api_over(database) as api:
+        token = await make_token(api.services)
+        ledger = AsyncLedger(NOWHERE)
+        async with api.caller("192.0.2.9") as outside:
+            made = Deployment(NOWHERE, "nowhere", ledger, outside, HERE, 600.0)
+            without = finding(await examine(made), "health.status")
+            given = finding(await examine(replace(made, token=token)), "health.status")
+    assert (without.verdict, given.verdict) == (Verdict.FAIL, Verdict.FAIL)
+    assert "its reasons need a key" in without.found
+    assert "HOLDFAST_API_KEY" in without.fix
+    assert "no monitor has ever swept" in given.found
 
 
 @pytest.mark.parametrize(
@@ -301,6 +333,38 @@ async def test_a_limit_that_admits_one_too_many_fails(database: str) -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(stale), base_url="http://proxy") as proxy:
             found = finding(await examine(replace(made, http=proxy)), "limits.refuse")
     assert (found.verdict, found.found) == (Verdict.FAIL, "request 6 of 5 was admitted")
+
+
+async def test_a_window_that_is_over_before_the_limit_is_reached_tells_nothing(database: str) -> None:
+    async with deployment(database, with_worker=False, rate_limit=Limit(3, 0.001)) as made:
+        found = finding(await examine(made), "limits.refuse")
+    assert found.verdict is Verdict.SKIP
+    assert re.fullmatch(r"not tried: 3 requests take [\d.]+ s from here, the window has 0.001 s", found.found)
+
+
+async def test_a_limit_is_tried_with_several_requests_at_a_time(database: str) -> None:
+    """One after the other, a thousand would take longer than a check may."""
+    asked = 0
+    together = asyncio.Barrier(2)
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        if request.url.path != "/api/keys/self":
+            return await made.http.send(made.http.build_request("GET", request.url.path, headers=request.headers))
+        asked += 1
+        headers = {"RateLimit-Policy": '"default";q=5;w=60', "RateLimit": '"default";r=0;t=9', "Retry-After": "9"}
+        if asked in range(2, 6):
+            await together.wait()
+        if asked == 6:
+            return httpx.Response(429, headers={**headers, "Content-Type": "application/problem+json"})
+        return httpx.Response(200, json={}, headers=headers)
+
+    async with (
+        deployment(database, with_worker=False) as made,
+        httpx.AsyncClient(transport=httpx.MockTransport(slow), base_url="http://far") as far,
+    ):
+        found = finding(await examine(replace(made, http=far)), "limits.refuse")
+    assert (found.verdict, found.found) == (Verdict.PASS, "429 at request 6, Retry-After 9 s")
 
 
 async def test_details_for_strangers_fail(database: str) -> None:

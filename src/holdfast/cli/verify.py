@@ -84,6 +84,7 @@ async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[D
                 queues=_queues(settings, services),
                 slack=settings.slack_webhook_url,
                 send_test=send_test,
+                token=settings.api_key.get_secret_value() if settings.api_key else None,
             )
     finally:
         await ledger.close()

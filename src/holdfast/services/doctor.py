@@ -8,16 +8,14 @@ deadline.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
-
-import httpx
 
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
 from holdfast.core.keys import Role, make_key
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, SchemaMismatch
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
 from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
@@ -26,6 +24,19 @@ from holdfast.services.checks.deployment import Deployment
 #: Seconds: for one check, and how long its canary key is valid.
 DEADLINE = 30.0
 KEY_VALID_FOR = 300.0
+
+#: The lines that are not looked at where the database, a look at the ledger, or the API is missing: id and component.
+_OF_THE_SCHEMA = {
+    "migrations.head": "migrations",
+    "schema.rate_limit_requests": "rate_limit_requests",
+    "schema.find_stale_jobs": "find_stale_jobs()",
+    "schema.stale_jobs_view": "stale_jobs_view",
+}
+_OF_THE_API = {
+    "health.status": "health endpoint",
+    "health.private": "health endpoint",
+    "limits.refuse": "rate limits",
+}
 
 
 class Doctor:
@@ -43,10 +54,10 @@ class Doctor:
         if database.verdict is Verdict.PASS:
             async for finding in self._ledger_side():
                 yield finding
-            deployment = replace(deployment, token=await self._canary_key())
+            deployment = replace(deployment, canary=await self._canary_key())
         else:
-            yield Finding("ledger.skipped", "migrations", Verdict.SKIP, "needs the database")
-            yield Finding("jobs.end_to_end", "jobs", Verdict.SKIP, "needs the database")
+            for finding in _skipped({**_OF_THE_SCHEMA, **self._of_the_report()}, "needs the database"):
+                yield finding
         for finding in await _guarded("check_queues", queues.check_queues(deployment.queues)):
             yield finding
         slack = alerts.check_slack(deployment.slack, send_test=deployment.send_test)
@@ -55,8 +66,8 @@ class Doctor:
         answers = await api.check_api(deployment)
         yield answers
         if answers.verdict is not Verdict.PASS:
-            yield Finding("health.status", "health endpoint", Verdict.SKIP, "needs the API")
-            yield Finding("limits.refuse", "rate limits", Verdict.SKIP, "needs the API")
+            for finding in _skipped(_OF_THE_API, "needs the API"):
+                yield finding
             return
         for check in (api.check_health, api.check_privacy, limits.check_limits):
             for finding in await _guarded(check.__name__, check(deployment)):
@@ -69,9 +80,13 @@ class Doctor:
                 yield finding
         try:
             report: Report = await deployment.ledger.one(health_report(deployment.stale_after))
-        except DatabaseError as error:
-            fix = "holdfast migrate status"
-            yield Finding("workers.live", "workers", Verdict.FAIL, f"the ledger cannot be looked at: {error}", fix=fix)
+        except Exception as error:
+            found = f"the ledger cannot be looked at: {_reason(error)}"
+            fix = "holdfast migrate up" if isinstance(error, SchemaMismatch) else "holdfast migrate status"
+            yield Finding("workers.live", "workers", Verdict.FAIL, found, fix=fix)
+            for finding in _skipped(self._of_the_report(), "needs a look at the ledger"):
+                if finding.id != "workers.live":
+                    yield finding
             return
         yield workers.check_workers(report)
         for finding in workers.check_monitors(report, has_queues=bool(deployment.queues)):
@@ -80,6 +95,12 @@ class Doctor:
             yield finding
         for finding in await _guarded("check_restarts", restarts.check_restarts(deployment)):
             yield finding
+
+    def _of_the_report(self) -> dict[str, str]:
+        """The lines that a look at the ledger tells of."""
+        monitors = workers.names(has_queues=bool(self._deployment.queues)).values()
+        of_monitors = {workers.id_of(name): name for name in monitors}
+        return {"workers.live": "workers", **of_monitors, "jobs.end_to_end": "jobs", "settings.in_force": "settings"}
 
     async def _canary_key(self) -> str | None:
         """A key for a few minutes that may only look, and that is counted apart."""
@@ -100,7 +121,14 @@ async def _guarded(name: str, check: Awaitable[Finding | list[Finding]]) -> list
             found = await check
     except TimeoutError:
         return [Finding(f"{component}.ended", component, Verdict.FAIL, f"did not end within {DEADLINE:g} s")]
-    except (DatabaseError, httpx.HTTPError) as error:
-        reason = str(error) or type(error).__name__
-        return [Finding(f"{component}.ended", component, Verdict.FAIL, f"could not be looked at: {reason}")]
+    except Exception as error:
+        return [Finding(f"{component}.ended", component, Verdict.FAIL, f"could not be looked at: {_reason(error)}")]
     return found if isinstance(found, list) else [found]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _skipped(lines: Mapping[str, str], reason: str) -> list[Finding]:
+    return [Finding(id, component, Verdict.SKIP, reason) for id, component in lines.items()]

@@ -42,8 +42,10 @@ async def check_health(deployment: Deployment) -> Finding:
         return Finding("health.status", _HEALTH, Verdict.FAIL, f"/api/health answers {answer.status_code}", code)
     if status == "pass":
         return Finding("health.status", _HEALTH, Verdict.PASS, f"{answer.status_code}, pass", code)
-    output = body.get("output") or "its reasons need a key: HOLDFAST_API_KEY"
-    fix = f"curl {deployment.http.base_url}/api/health tells each check"
+    output = body.get("output") or "its reasons need a key"
+    fix = f"curl {deployment.http.base_url}/api/health -H 'Authorization: Bearer KEY' tells each check"
+    if not body.get("output"):
+        fix = "set HOLDFAST_API_KEY to a key of this API (holdfast keys create NAME), and look again"
     return Finding("health.status", _HEALTH, Verdict(status), f"{answer.status_code}, {status}: {output}", code, fix)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
-from holdfast.core.health import Report
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.restarts import Here
 from holdfast.services.sqs_watch import WatchedQueue
@@ -14,7 +13,7 @@ from holdfast.services.sqs_watch import WatchedQueue
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running deployment. `token` is a key that may look; None where none could be made."""
+    """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here."""
 
     dsn: str
     where: str
@@ -26,9 +25,14 @@ class Deployment:
     slack: SecretStr | None = None
     send_test: bool = False
     token: str | None = None
-    report: Report | None = None
+    canary: str | None = None
 
     @property
     def authorisation(self) -> dict[str, str]:
         """The header fields of a request that may look."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return bearer(self.token or self.canary)
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """The header fields of a request with this key."""
+    return {"Authorization": f"Bearer {token}"} if token else {}

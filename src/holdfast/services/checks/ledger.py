@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 
 from holdfast.core.findings import Finding, Verdict
 from holdfast.errors import DatabaseError, DatabaseRefused
@@ -52,10 +53,12 @@ async def check_migrations(deployment: Deployment) -> Finding:
 
 async def check_objects(deployment: Deployment) -> list[Finding]:
     """Whether what people look for by name is there and works, whatever is on record."""
-    return [await _check_object(deployment, name) for name in _OBJECTS]
+    statuses = await asyncio.to_thread(migrate_status, deployment.dsn)
+    pending = {status.version for status in statuses if status.state == "pending"}
+    return [await _check_object(deployment, name, pending) for name in _OBJECTS]
 
 
-async def _check_object(deployment: Deployment, name: str) -> Finding:
+async def _check_object(deployment: Deployment, name: str, pending: Collection[int]) -> Finding:
     what, probe, version = _OBJECTS[name]
     id = f"schema.{name.removesuffix('()')}"
     code = f"{what} holdfast.{name}"
@@ -63,7 +66,7 @@ async def _check_object(deployment: Deployment, name: str) -> Finding:
         rows = await deployment.ledger.one(reads.probe_object(probe))
     except DatabaseError as error:
         forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {version}"  # noqa: S608
-        fix = f"run the SQL {forget}; then: holdfast migrate up"
+        fix = "holdfast migrate up" if version in pending else f"run the SQL {forget}; then: holdfast migrate up"
         return Finding(id, name, Verdict.FAIL, f"{what} does not work: {error}", code, fix)
     return Finding(id, name, Verdict.PASS, f"{what} works, {rows} rows now", code)
 

@@ -33,12 +33,21 @@ def check_workers(report: Report) -> Finding:
 def check_monitors(report: Report, *, has_queues: bool) -> list[Finding]:
     """Whether each monitor keeps its rhythm; that of dead-letter queues only where there are queues to watch."""
     found = {monitor.name: monitor for monitor in report.monitors}
-    wanted = {key: name for key, name in NAMES.items() if has_queues or key != "watch_dead_letters"}
-    return [_check_monitor(name, found.get(key)) for key, name in wanted.items()]
+    return [_check_monitor(name, found.get(key)) for key, name in names(has_queues=has_queues).items()]
+
+
+def names(*, has_queues: bool) -> dict[str, str]:
+    """The monitors that are looked for, and what people call them."""
+    return {key: name for key, name in NAMES.items() if has_queues or key != "watch_dead_letters"}
+
+
+def id_of(name: str) -> str:
+    """The id of a monitor's line."""
+    return f"monitors.{name.replace(' ', '_')}"
 
 
 def _check_monitor(name: str, monitor: Monitor | None) -> Finding:
-    id = f"monitors.{name.replace(' ', '_')}"
+    id = id_of(name)
     if monitor is None or monitor.every is None or monitor.swept_ago is None:
         return Finding(id, name, Verdict.FAIL, "has never swept", "runs beside every worker", _FIX)
     code = f"sweeps each {monitor.every:g} s, in one process over all"
