@@ -101,6 +101,13 @@ def test_an_address_that_cannot_be_probed_is_refused(folder: Path, url: str) -> 
     assert "it looks like http://127.0.0.1:8484/livez" in answer.err
 
 
+def test_a_service_without_a_place_for_its_socket_says_so_and_runs(database: str, folder: Path) -> None:
+    deep = str(folder / ("x" * 120))
+    with running("worker", "tasks:hf", cwd=folder, DATABASE_URL=database, HOLDFAST_RUN_DIR=deep) as service:
+        service.says("too long; set HOLDFAST_RUN_DIR")
+        service.says("worker_started")
+
+
 def test_a_folder_of_somebody_else_is_not_used(folder: Path) -> None:
     (folder / "run").mkdir()
     os.chmod(folder / "run", 0o777)

@@ -7,6 +7,7 @@ does not answer at all, and who asks gives up. Nothing here touches the database
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import stat
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from holdfast.core.liveness import ProcessState, find_stuck
 from holdfast.errors import ConfigurationError
+
+_log = logging.getLogger("holdfast")
 
 MOST = 65_536
 
@@ -57,7 +60,10 @@ def run_dir(chosen: Path | None = None) -> Path:
 async def answering(
     folder: Path, name: str, processes: Callable[[], list[ProcessState]], address: str | None = None
 ) -> AsyncIterator[None]:
-    """Answer on a socket called after this service and process, while the block runs."""
+    """Answer on a socket called after this service and process, while the block runs.
+
+    Where there can be none the block runs all the same.
+    """
     path = folder / f"{name.replace(' ', '-')}-{os.getpid()}.sock"
 
     async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +75,12 @@ async def answering(
             writer.close()
 
     path.unlink(missing_ok=True)
-    server = await asyncio.start_unix_server(tell, path)
+    try:
+        server = await asyncio.start_unix_server(tell, path)
+    except OSError as error:
+        _log.warning("no answers to holdfast probe: %s: %s; set HOLDFAST_RUN_DIR", path, error)
+        yield
+        return
     try:
         yield
     finally:
