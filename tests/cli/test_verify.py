@@ -3,16 +3,23 @@
 import json
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from holdfast.app import new_id
+from holdfast.cli.verify import _address, _services
+from holdfast.config import Settings
 from holdfast.postgres.embedded import EmbeddedPostgres
+from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.migrate import migrate_up
+from holdfast.postgres.presence import Introduction, announce_service
 from tests.cli.command import Answer, eventually, holdfast, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
@@ -100,6 +107,24 @@ def test_where_nothing_runs_it_says_how_to_start(folder: Path) -> None:
     answer = verify(folder, "--data-dir", str(folder / "data"))
     assert answer.code == 3
     assert answer.err.startswith(f"error: no local Postgres runs in {folder}/data; start everything with: holdfast up")
+
+
+async def test_of_several_apis_on_a_host_the_one_of_this_folder_is_asked_and_no_dead_one(database: str) -> None:
+    here = Introduction(new_id(), "up", socket.gethostname(), 1, "1", str(Path.cwd()), "h", "http://127.0.0.1:1")
+    ledger = AsyncLedger(database)
+    for changes in (
+        {"address": "http://127.0.0.1:2"},
+        {"address": "http://127.0.0.1:3", "folder": "/elsewhere"},
+        {"address": "http://127.0.0.1:4", "host": "elsewhere"},
+    ):
+        await ledger.call(announce_service(replace(here, id=new_id(), **changes)))  # type: ignore[arg-type]
+    first = replace(here, id=new_id())
+    await ledger.call(announce_service(first))
+    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    await ledger.call(announce_service(replace(here, id=new_id(), address="http://127.0.0.1:5")))
+    await ledger.call(announce_service(first))  # the other one is not heard again
+    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    await ledger.close()
 
 
 def test_an_address_that_is_none_is_refused(folder: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -15,11 +16,11 @@ from holdfast.app import new_id
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.core.ratelimit import Limit
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.postgres.presence import Introduction, announce_service
+from holdfast.postgres.presence import Introduction, announce_service, list_services
 from holdfast.services.checks import jobs
 from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
-from holdfast.services.restarts import Here
+from holdfast.services.restarts import Here, why_old
 from tests.services.helpers import app_on, until, working
 from tests.support import Session, claim_one, enqueue, register
 from tests.web.support import api_over, make_token
@@ -266,6 +267,16 @@ async def test_a_service_with_older_settings_or_another_version_is_named(
     assert found.verdict is Verdict.FAIL
     assert re.search(said, found.found)
     assert found.fix == "restart up (pid 7)"
+
+
+async def test_settings_files_older_than_the_service_are_not_said_to_be_later(database: str) -> None:
+    """One of two files was taken away."""
+    async with deployment(database, with_worker=False) as made:
+        (service,) = await made.ledger.call(list_services())
+    older = replace(HERE, settings_hash="other", settings_written=service.started_at - timedelta(hours=1))
+    newer = replace(HERE, settings_hash="other", settings_written=service.started_at + timedelta(hours=1))
+    assert str(why_old(service, older)).endswith("with other settings than there are now")
+    assert "before the settings of 2" in str(why_old(service, newer))
 
 
 async def test_services_elsewhere_are_told_and_not_judged(database: str, conn: Session) -> None:

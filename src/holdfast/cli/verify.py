@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -105,10 +106,13 @@ def _database(settings: Settings) -> tuple[str, str]:
 
 
 async def _services(ledger: AsyncLedger) -> list[Service]:
-    """Those on this host that use this ledger, the newest first; none where it does not answer."""
+    """Those on this host that use this ledger; none where it does not answer.
+
+    Those of this folder come first, then the one heard last: one that was killed is not heard again.
+    """
     with contextlib.suppress(DatabaseError):
-        found = await ledger.call(list_services())
-        return [service for service in reversed(found) if service.host == socket.gethostname()]
+        found = [service for service in await ledger.call(list_services()) if service.host == socket.gethostname()]
+        return sorted(found, key=lambda each: (each.folder == str(Path.cwd()), each.seen_at), reverse=True)
     return []
 
 

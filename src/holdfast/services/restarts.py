@@ -26,8 +26,7 @@ def why_old(service: Service, here: Here) -> str | None:
     if service.version != here.version:
         return f"{called(service)} runs version {service.version}, this is {here.version}"
     if is_here(service, here) and service.settings_hash != here.settings_hash:
-        written = f" of {_time(here.settings_written)}" if here.settings_written else " were taken away"
-        return f"{called(service)} started {_time(service.started_at)}, before the settings{written}"
+        return f"{called(service)} started {_time(service.started_at)}, {_since(service, here)}"
     return None
 
 
@@ -44,6 +43,14 @@ def is_here(service: Service, here: Here) -> bool:
 def called(service: Service) -> str:
     """How people find it."""
     return f"{service.name} (pid {service.pid})"
+
+
+def _since(service: Service, here: Here) -> str:
+    if here.settings_written is None:
+        return "before the settings were taken away"
+    if here.settings_written < service.started_at:
+        return "with other settings than there are now"  # a file was taken away, or an older one put in its place
+    return f"before the settings of {_time(here.settings_written)}"
 
 
 def _time(moment: datetime) -> str:
