@@ -204,7 +204,6 @@ class Process:
     """
 
     limiter: Source | None = None
-    refused: int = 0
     sqs: tuple[SqsQueue, ...] = ()
     channels: tuple[str, ...] = ()
 
@@ -421,7 +420,7 @@ def _last_sweep(ago: float | None) -> str:
 def _limiter(process: Process) -> tuple[Check, ...]:
     if process.limiter is None:
         return ()
-    observed = {"mode": process.limiter, "refused_in_the_last_minute": process.refused}
+    observed = {"mode": process.limiter}
     warns = ["limits are kept in this process's memory, since the ledger does not answer"] * (
         process.limiter == "memory"
     )
