@@ -1,10 +1,14 @@
 """Who is let in: by key, or from this machine as long as nobody made one."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 
+from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.services.helpers import until
 from tests.support import Session
-from tests.web.support import ELSEWHERE, Api, api_over, make_token
+from tests.web.support import ELSEWHERE, Api, api_over, frozen, make_token
 
 NOWHERE = "postgresql://u:hunter2@127.0.0.1:1/x"
 
@@ -106,6 +110,31 @@ async def test_while_the_ledger_is_away_known_keys_open_and_unknown_ones_cannot_
         stranger = await api.client.get("/api/jobs", headers={"Authorization": "Bearer hf_aaaaaaaa_" + "A" * 43})
     assert (local.status_code, stranger.status_code) == (503, 503)
     assert "your key cannot be checked" in stranger.json()["detail"]
+
+
+async def test_probes_and_health_wait_for_no_key_while_the_ledger_stands_still(own_server: EmbeddedPostgres) -> None:
+    headers = {"Authorization": "Bearer hf_aaaaaaaa_" + "A" * 43}
+    async with api_over(own_server.dsn, timeout=40.0, limiter_deadline=0.05) as api:
+        with frozen(own_server):
+            asked = (api.client.get(path, headers=headers) for path in ("/livez", "/readyz", "/api/health", "/metrics"))
+            answers = await asyncio.wait_for(asyncio.gather(*asked), 20)
+    assert [answer.status_code for answer in answers[:1]] == [200]
+    assert set(answers[2].json()) == {"status"}
+    assert answers[3].status_code == 503
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer hf_nonsense"}], ids=str)
+@pytest.mark.parametrize("media_type", ["application/json", "text/plain"])
+async def test_what_a_stranger_sends_is_not_read(api: Api, headers: dict[str, str], media_type: str) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"{")
+        yield b"{"
+
+    async with api.caller(ELSEWHERE, **headers) as stranger:
+        answer = await stranger.post("/api/jobs", content=body(), headers={"Content-Type": media_type})
+    assert (answer.status_code, read) == (401, [])
 
 
 async def test_the_use_of_a_key_is_noted_to_the_minute(api: Api, conn: Session) -> None:

@@ -41,6 +41,7 @@ def create_app(services: ApiServices) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
     )
     app.state.holdfast = services
     app.state.metrics = LedgerMetrics(services.watch)
@@ -64,6 +65,10 @@ def create_app(services: ApiServices) -> FastAPI:
         exempt=EXEMPT,
     )
     app.add_middleware(
-        Authenticate, ring=services.ring, is_private=settings.is_private, trusted=settings.trusted_proxies
+        Authenticate,
+        ring=services.ring,
+        is_private=settings.is_private,
+        trusted=settings.trusted_proxies,
+        prompt=EXEMPT,
     )
     return app

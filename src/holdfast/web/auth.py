@@ -6,8 +6,9 @@ on this machine only serves this machine's own callers without one: not a browse
 first key is made, everybody needs one.
 """
 
+import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,8 @@ from holdfast.web.identity import Network, client
 from holdfast.web.problems import Problem, unavailable
 
 _PLACE = "holdfast.caller"
+#: Seconds that probes and health wait for a key that is not known yet: a look for it, and a little.
+_PROMPT = 1.5
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 
@@ -31,6 +34,11 @@ class Caller:
     identity: str
     access: Literal["key", "open", "none", "invalid", "unknown"]
     key: Key | None = None
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether they are known to be nobody who may do anything."""
+        return self.access in ("none", "invalid")
 
     @property
     def may_look(self) -> bool:
@@ -53,14 +61,24 @@ def identity_of(scope: Scope) -> str:
 class Authenticate:
     """Finds out who calls, before anything else looks at the request; it refuses nobody itself.
 
-    `is_private`: the server listens on this machine only.
+    `is_private`: the server listens on this machine only. `prompt`: paths that answer at once, also while the ledger
+    stands still; there a key that is not known soon is not waited for.
     """
 
-    def __init__(self, app: ASGIApp, *, ring: KeyRing, is_private: bool, trusted: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        ring: KeyRing,
+        is_private: bool,
+        trusted: Sequence[Network] = (),
+        prompt: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._ring = ring
         self._is_private = is_private
         self._trusted = trusted
+        self._prompt = prompt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -73,8 +91,9 @@ class Authenticate:
         if token is None:
             return Caller(address, self._without_key(scope))
         try:
-            key = await self._ring.authenticate(token)
-        except DatabaseUnavailable:
+            async with asyncio.timeout(_PROMPT if scope["path"] in self._prompt else None):
+                key = await self._ring.authenticate(token)
+        except (DatabaseUnavailable, TimeoutError):
             return Caller(address, "unknown")
         return Caller(address, "invalid") if key is None else Caller(f"key:{key.id}", "key", key)
 

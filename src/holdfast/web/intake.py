@@ -7,6 +7,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from holdfast.web.auth import caller_of
 from holdfast.web.problems import Problem, unavailable
 
 #: Bytes of a body, and seconds until it must have arrived.
@@ -28,7 +29,8 @@ class Intake:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(receive)
+            # No answer to a stranger depends on what they sent.
+            body = b"" if caller_of(scope).is_stranger else await self._read(receive)
             if body is not None:
                 await self._answer(scope, _Replay(body, receive), send)
         except Problem as problem:

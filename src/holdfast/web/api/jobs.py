@@ -36,7 +36,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def _json_only(request: Request) -> None:
+async def _json_only(request: Request, _: Allowed) -> None:
     """A page of another site can make a browser post a form or text here, but JSON only by asking first."""
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != "application/json":
