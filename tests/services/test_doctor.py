@@ -15,6 +15,7 @@ import pytest
 from holdfast.app import new_id
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.core.ratelimit import Limit
+from holdfast.errors import SchemaMismatch
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import Introduction, announce_service, list_services
 from holdfast.services.checks import jobs
@@ -122,7 +123,9 @@ async def test_a_database_without_the_schema_needs_to_be_migrated_and_nothing_el
         findings = await examine(Deployment(bare, "bare", ledger, api.client, HERE, 600.0))
         await ledger.close()
     others = ("health endpoint", "rate limits", "SQS bells", "Slack")
-    assert {each.fix for each in findings if each.component not in others} == {"", "holdfast migrate up"}
+    assert {each.fix for each in findings if each.component not in others} == {
+        "", "holdfast migrate up", "holdfast migrate status tells what is missing, holdfast migrate up brings it",
+    }  # fmt: skip
     skipped = {each.id for each in findings if each.verdict is Verdict.SKIP}
     assert {"monitors.stale_job_monitor", "monitors.pruner", "jobs.end_to_end", "settings.in_force"} <= skipped
 
@@ -185,6 +188,19 @@ async def test_a_schema_that_is_not_whole_fails_where_it_is_broken(
         conn.execute(breaks.encode())
         found = finding(await examine(made), id)
     assert (found.verdict, said in found.found, fix in found.fix) == (Verdict.FAIL, True, True), found
+
+
+async def test_a_column_that_is_not_there_is_told_and_ends_no_examination(database: str, conn: Session) -> None:
+    async with deployment(database, with_worker=False) as made:
+        conn.execute("ALTER TABLE holdfast.queues RENAME COLUMN paused TO gone")
+        conn.execute("ALTER TABLE holdfast.services RENAME COLUMN folder TO gone")
+        with pytest.raises(SchemaMismatch, match=r"column .* does not exist"):
+            await made.ledger.call(list_services())
+        findings = await examine(made)
+    found = finding(findings, "workers.live")
+    assert found.verdict is Verdict.FAIL
+    assert "column" in found.found
+    assert finding(findings, "limits.refuse").verdict is Verdict.PASS
 
 
 async def test_without_workers_nothing_is_swept_nor_sent_and_it_says_so(database: str) -> None:

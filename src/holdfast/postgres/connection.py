@@ -118,6 +118,10 @@ def _translate(error: psycopg.Error, dsn: str | None) -> Exception | None:
         return SchemaMismatch(
             f"the database has no Holdfast schema of this version ({reason}); run: holdfast migrate up"
         )
+    if error.sqlstate == "42703" and dsn is not None:  # all statements of a ledger are ours
+        return SchemaMismatch(
+            f"the schema holdfast is not that of this version ({reason}); see: holdfast migrate status"
+        )
     if error.sqlstate in ("28P01", "28000", "3D000") or (error.sqlstate is None and _REFUSED.search(reason)):
         return DatabaseRefused(f"{_place(dsn)} refuses the connection: {reason}; check DATABASE_URL")
     if error.sqlstate == "42501":

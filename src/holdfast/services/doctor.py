@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
 from holdfast.core.keys import Role, make_key
-from holdfast.errors import DatabaseError, SchemaMismatch
+from holdfast.errors import DatabaseError
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
 from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
@@ -82,7 +82,7 @@ class Doctor:
             report: Report = await deployment.ledger.one(health_report(deployment.stale_after))
         except Exception as error:
             found = f"the ledger cannot be looked at: {_reason(error)}"
-            fix = "holdfast migrate up" if isinstance(error, SchemaMismatch) else "holdfast migrate status"
+            fix = "holdfast migrate status tells what is missing, holdfast migrate up brings it"
             yield Finding("workers.live", "workers", Verdict.FAIL, found, fix=fix)
             for finding in _skipped(self._of_the_report(), "needs a look at the ledger"):
                 if finding.id != "workers.live":
