@@ -238,7 +238,8 @@ def load_settings(
         name = str(first["loc"][0]) if first["loc"] else "settings"
         shown = "(hidden)" if name in SECRETS else repr(first.get("input"))
         raise ConfigurationError(
-            f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg']}, got {shown}"
+            f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg'].removeprefix('Value error, ')},"
+            f" got {shown}"
         ) from None
     settings.worker_settings()
     return settings

@@ -130,4 +130,4 @@ async def test_of_several_apis_on_a_host_the_one_of_this_folder_is_asked_and_no_
 def test_an_address_that_is_none_is_refused(folder: Path) -> None:
     answer = verify(folder, "--url", "jobs.example.org")
     assert answer.code == 2
-    assert "it must look like https://jobs.example.org" in answer.err
+    assert "url from the command line: it must look like https://jobs.example.org" in answer.err

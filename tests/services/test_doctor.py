@@ -309,7 +309,10 @@ async def test_an_api_that_is_not_there_is_unreachable(database: str) -> None:
     ):
         findings = await examine(replace(made, http=none))
     found = finding(findings, "api.answers")
-    assert (found.verdict, found.found) == (Verdict.FAIL, "http://127.0.0.1:1 does not answer: ConnectError")
+    assert (found.verdict, found.found) == (
+        Verdict.FAIL,
+        "http://127.0.0.1:1 does not answer: ConnectError: All connection attempts failed",
+    )
     assert exit_code(findings) == 3
     assert finding(findings, "limits.refuse").verdict is Verdict.SKIP
 

@@ -48,7 +48,7 @@ def create(
 ) -> None:
     """Make a key. It is printed to standard output, this once: the ledger keeps only a hash of it.
 
-    From the first key on, everybody needs one.
+    From the first key on, within 10 seconds everywhere, everybody needs one.
     """
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise ConfigurationError(f"name is {name[:120]!r}; it must have 1 to 100 printable characters")

@@ -20,7 +20,8 @@ async def check_api(deployment: Deployment) -> Finding:
         answer = await deployment.http.get("/livez")
     except httpx.HTTPError as error:
         fix = "holdfast up APP; or tell where it answers: --url, HOLDFAST_URL"
-        found = f"{deployment.http.base_url} does not answer: {type(error).__name__}"
+        reason = ": ".join(filter(None, (type(error).__name__, str(error))))
+        found = f"{deployment.http.base_url} does not answer: {reason}"
         return Finding("api.answers", "API", Verdict.FAIL, found, code, fix, unreachable=True)
     milliseconds = answer.elapsed.total_seconds() * 1000
     if answer.status_code != 200 or _json(answer) != {"status": "pass"}:
