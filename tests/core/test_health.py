@@ -67,7 +67,13 @@ def test_what_is_well_passes_without_a_word() -> None:
     [
         ("database", replace(GOOD, postgres=Postgres(18, 95, 100, 0)), "warn", "95 of 100 connections are taken"),
         ("database", replace(GOOD, postgres=Postgres(18, 1, 100, 400)), "warn", "open for 400 s"),
-        ("workers", replace(GOOD, workers=Workers(0, 0, 0, 0, 0)), "fail", "no worker lives, and jobs are due"),
+        ("workers", replace(GOOD, workers=Workers(0, 0, 0, 0, 0)), "warn", "no worker lives"),
+        (
+            "workers",
+            replace(with_queue(due_for=16.0), workers=Workers(0, 0, 0, 0, 0)),
+            "fail",
+            "no worker lives, and jobs are due",
+        ),
         (
             "workers",
             replace(with_queue(due_for=None), workers=Workers(0, 0, 0, 0, 0)),

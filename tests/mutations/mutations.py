@@ -461,8 +461,8 @@ MUTATIONS = (
         "P5",
         (
             RESCUE,
-            "s.reason = 'worker_gone' AND coalesce(w.gone_is_crash AND w.quarantine, false) AS alone",
-            "s.reason = 'worker_gone' AND coalesce(w.gone_is_crash, false) AS alone",
+            "coalesce(w.gone_is_crash AND w.quarantine AND w.gone_reason = 'crashed', false) AS alone",
+            "coalesce(w.gone_is_crash, false) AS alone",
         ),
         killed_by=(
             PROTOCOL + "test_a_first_shared_crash_requeues_and_a_second_makes_the_job_suspect",

@@ -16,11 +16,14 @@ from holdfast.app import new_id
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.core.ratelimit import Limit
 from holdfast.errors import SchemaMismatch
+from holdfast.events import Sinks
+from holdfast.notify.log import LogChannel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import Introduction, announce_service, list_services
-from holdfast.services.checks import jobs
+from holdfast.services.checks import jobs, workers
 from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
+from holdfast.services.monitors import Monitors, MonitorSettings
 from holdfast.services.restarts import Here, why_old
 from tests.services.helpers import app_on, until, working
 from tests.support import Session, claim_one, enqueue, register
@@ -42,6 +45,9 @@ async def deployment(database: str, *, with_worker: bool = True, **api: Any) -> 
     async with contextlib.AsyncExitStack() as running:
         if with_worker:
             await running.enter_async_context(working(database, app, sweep=True))
+            monitors = Monitors(database, MonitorSettings(dlq=True), {"log": LogChannel()}, Sinks(), new_id=new_id)
+            task = asyncio.create_task(monitors.run())
+            running.push_async_callback(ended, task)
         served = await running.enter_async_context(api_over(database, **api))
         ledger = AsyncLedger(database, name="doctor")
         running.push_async_callback(ledger.close)
@@ -50,6 +56,11 @@ async def deployment(database: str, *, with_worker: bool = True, **api: Any) -> 
         if with_worker:
             await until(lambda: swept(ledger))
         yield made
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def introduction(**changes: object) -> Introduction:
@@ -62,7 +73,7 @@ async def swept(ledger: AsyncLedger) -> bool:
 
     report = await ledger.one(health_report(600.0))
     rhythmic = {monitor.name for monitor in report.monitors if monitor.every and monitor.swept_ago is not None}
-    return {"rescue_stale_jobs", "prune"} <= rhythmic
+    return set(workers.names(has_queues=False)) <= rhythmic
 
 
 async def examine(made: Deployment) -> list[Finding]:
@@ -81,7 +92,9 @@ async def test_a_deployment_that_works_passes_on_every_line(database: str) -> No
         (
             "database.answers", "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs",
             "schema.stale_jobs_view", "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
-            "jobs.end_to_end", "settings.in_force", "api.answers", "health.status", "health.private", "limits.refuse",
+            "monitors.dead_job_monitor", "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end",
+            "settings.in_force", "sqs.queues", "alerts.slack", "api.answers", "health.status", "health.private",
+            "limits.refuse",
         ),
         Verdict.PASS,
     ), findings  # fmt: skip
@@ -334,7 +347,7 @@ async def test_something_else_at_the_address_is_no_api(database: str) -> None:
 async def test_health_that_fails_is_told_with_its_reasons(database: str, conn: Session) -> None:
     conn.execute(
         "INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, created_at)"
-        " VALUES (gen_random_uuid(), 'default', 'report', '{}', holdfast.clock(), holdfast.clock())"
+        " VALUES (gen_random_uuid(), 'default', 'report', '{}', holdfast.clock() - interval '20 s', holdfast.clock())"
     )
     async with deployment(database, with_worker=False) as made:
         found = finding(await examine(made), "health.status")

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.services.helpers import until
-from tests.support import Session, calm, enqueue, register
+from tests.support import Session, advance, calm, enqueue, register, seconds
 from tests.web.support import ELSEWHERE, HERE, Api, api_over, frozen, make_token
 
 CHECKS = [
@@ -66,6 +66,7 @@ async def test_one_check_is_not_for_strangers(api: Api) -> None:
 
 async def test_it_fails_with_503_while_jobs_wait_and_nobody_works(database: str, conn: Session) -> None:
     enqueue(conn)
+    advance(conn, seconds(20))
     async with api_over(database) as api:
         answer = await api.client.get("/api/health")
     assert answer.status_code == 503

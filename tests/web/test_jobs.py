@@ -56,6 +56,12 @@ async def test_many_jobs_are_written_together_and_answered_in_order(api: Api, co
     }
 
 
+async def test_many_large_jobs_are_written_in_one_transaction_too(api: Api, conn: Session) -> None:
+    wanted = [{"kind": "report", "args": {"text": "x" * 900_000}} for _ in range(8)]
+    assert (await api.client.post("/api/jobs", json={"jobs": wanted})).status_code == 201
+    assert row(conn, "SELECT count(DISTINCT xmin::text) AS writers FROM holdfast.jobs")["writers"] == 1
+
+
 async def test_one_bad_job_of_many_writes_none_and_is_named(api: Api, conn: Session) -> None:
     answer = await api.client.post("/api/jobs", json={"jobs": [ONE, {"kind": "", "args": {}}]})
     problem = answer.json()

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import uvicorn
 
-from holdfast.cli.child import VARIABLE
+from holdfast.cli.child import VARIABLE, Progress
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
@@ -117,7 +117,19 @@ async def _serve(plan: ApiPlan) -> None:
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
-    await server.serve(sockets=[bind(settings.host, settings.port)])
+    telling = asyncio.create_task(_tell_progress(link))
+    try:
+        await server.serve(sockets=[bind(settings.host, settings.port)])
+    finally:
+        telling.cancel()
+
+
+async def _tell_progress(link: socket.socket) -> None:
+    """That the event loop turns: a loop that stands still answers nobody, and `holdfast probe` must see it."""
+    progress = Progress(link)
+    while True:
+        progress.made()
+        await asyncio.sleep(1.0)
 
 
 def _supervisor_died(link: socket.socket, server: _Server) -> None:

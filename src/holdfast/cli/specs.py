@@ -42,7 +42,7 @@ def api_spec(settings: Settings, dsn: str) -> ChildSpec:
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
         return api_command(replace(plan, link=link))
 
-    return ChildSpec("api", start, is_worker=False, tells_progress=False)
+    return ChildSpec("api", start, is_worker=False)
 
 
 def monitor_spec(

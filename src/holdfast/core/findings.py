@@ -14,7 +14,7 @@ class Verdict(StrEnum):
     SKIP = "skip"
 
 
-_ORDER = {Verdict.PASS: 0, Verdict.SKIP: 1, Verdict.WARN: 2, Verdict.FAIL: 3}
+_ORDER = {Verdict.SKIP: 0, Verdict.PASS: 1, Verdict.WARN: 2, Verdict.FAIL: 3}
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Component:
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:
-    """The worst of all; what was skipped is no pass, unless something else is worse.
+    """The worst of what was looked at: a line is skipped for what another line tells, or for what nobody uses here.
 
     >>> overall([Finding("a", "A", Verdict.PASS, ""), Finding("b", "B", Verdict.SKIP, "")])
-    <Verdict.SKIP: 'skip'>
+    <Verdict.PASS: 'pass'>
     """
     return max((finding.verdict for finding in findings), key=_ORDER.__getitem__, default=Verdict.SKIP)
 

@@ -48,11 +48,13 @@ class Limits:
     """Where a check stops to pass. Times in seconds.
 
     `queue_warn_after`: a due job may wait for so long. `unserved_after`: it may wait for so long where nobody takes it.
+    `restart_within`: for so long there may be no worker at all, as while they are restarted.
     `blind_after`: a look at the ledger counts for so long.
     """
 
     queue_warn_after: float = 300.0
     unserved_after: float = 60.0
+    restart_within: float = 15.0
     blind_after: float = 30.0
     slow_ping: float = 0.5
 
@@ -221,7 +223,7 @@ def judge(
         return (_database(ledger, None, limits), *blind, *_limiter(process))
     return (
         _database(ledger, report.postgres, limits),
-        _workers(report),
+        _workers(report, limits),
         _queues(report, process.sqs, limits),
         _jobs(report),
         _stale_jobs(report.stale),
@@ -272,7 +274,7 @@ def _database(ledger: Ledger, postgres: Postgres | None, limits: Limits) -> Chec
     return _verdict("database", observed, fails=[ledger.problem] if ledger.problem else [], warns=warns)
 
 
-def _workers(report: Report) -> Check:
+def _workers(report: Report, limits: Limits) -> Check:
     workers = report.workers
     observed = {
         "live": workers.live,
@@ -282,7 +284,8 @@ def _workers(report: Report) -> Check:
         "running": report.running,
         "longest_loop_lag_s": round(workers.longest_lag, 3),
     }
-    is_needed = any(queue.due_for is not None and not queue.paused for queue in report.queues)
+    waited = max((queue.due_for or 0.0 for queue in report.queues if not queue.paused), default=0.0)
+    is_needed = waited > limits.restart_within
     fails = ["no worker lives, and jobs are due"] if workers.live == 0 and is_needed else []
     warns = ["no worker lives"] if workers.live == 0 and not is_needed else []
     if workers.silent:
@@ -294,13 +297,15 @@ def _workers(report: Report) -> Check:
 
 def _queues(report: Report, sqs: Sequence[SqsQueue], limits: Limits) -> Check:
     fails = [f"SQS queue {queue.name} ({queue.role}): {queue.problem}" for queue in sqs if queue.problem]
-    warns = []
+    warns: list[str] = []
     for queue in report.queues:
         waited = queue.due_for
         if queue.paused or waited is None:
             continue
         if waited > limits.unserved_after and queue.workers == 0:
-            fails.append(f"{queue.name}: a job has been due for {waited:.0f} s, and no worker serves this queue")
+            # A queue that was never served is most often a mistyped one: no reason to call all of it ill.
+            told = fails if queue.asked_ago is not None else warns
+            told.append(f"{queue.name}: a job has been due for {waited:.0f} s, and no worker serves this queue")
         elif waited > limits.unserved_after and queue.room and _long_ago(queue.asked_ago, limits.unserved_after):
             fails.append(f"{queue.name}: a job has been due for {waited:.0f} s, and no worker asks for it")
         elif waited > limits.queue_warn_after:

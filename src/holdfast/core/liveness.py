@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Seconds without a turn of its claim loop after which a worker is stuck. A turn takes a poll, or a call's deadline and
+#: Seconds without a turn of its main loop after which a process is stuck. A turn takes a poll, or a call's deadline and
 #: a pause while the database is away; neither a long job nor an outage comes near it.
 STUCK_AFTER = 60.0
 
@@ -26,10 +26,10 @@ def find_stuck(processes: Sequence[ProcessState], stuck_after: float = STUCK_AFT
     """What is wrong, a sentence each; nothing where all make progress.
 
     >>> find_stuck([ProcessState("worker-1", 7, alive_for=90.0, heard_ago=0.1, progress_ago=75.0)])
-    ['worker-1 (pid 7) is up, and has not looked for jobs for 75 s']
+    ['worker-1 (pid 7) is up, and its main loop has not turned for 75 s']
     """
     return [
-        f"{each.name} (pid {each.pid}) is up, and has not looked for jobs for {each.progress_ago:.0f} s"
+        f"{each.name} (pid {each.pid}) is up, and its main loop has not turned for {each.progress_ago:.0f} s"
         for each in processes
         if each.progress_ago is not None and each.progress_ago > stuck_after
     ]

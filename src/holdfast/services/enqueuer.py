@@ -42,7 +42,9 @@ class Enqueuer:
 
     def __init__(self, ledger: Executor, bell: Ring | None = None) -> None:
         self._ledger = ledger
-        self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(self._send, max_items=CHUNK, weigh=weight)
+        self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(
+            self.enqueue_together, max_items=CHUNK, weigh=weight
+        )
         self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(_bounded(bell))])
 
     async def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
@@ -51,7 +53,7 @@ class Enqueuer:
             return [await self._batcher.submit(jobs[0])]
         answers: list[calls.Enqueued] = []
         for chunk in chunks(jobs):
-            answers += await self._send(chunk)
+            answers += await self.enqueue_together(chunk)
         return answers
 
     async def idle(self) -> None:
@@ -66,7 +68,8 @@ class Enqueuer:
         for coalescer in self._coalescers:
             coalescer.add(queues)
 
-    async def _send(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
+    async def enqueue_together(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
+        """Write jobs in one transaction, all or none; the caller bounds their number and size."""
         call = calls.enqueue_many(batch)
         try:
             answers = await self._ledger.call(call)

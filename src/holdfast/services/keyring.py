@@ -18,7 +18,7 @@ from holdfast.postgres.ledger import Executor
 
 _log = logging.getLogger("holdfast")
 
-#: Seconds: between two reads of all keys, and between two looks for unknown ones.
+#: Seconds: between two reads of all keys, and between two looks for unknown ones or for the first key of all.
 EVERY = 10.0
 LOOK_EVERY = 1.0
 #: A role that this version does not know opens nothing.
@@ -133,7 +133,7 @@ class KeyRing:
                 pass  # the ring goes on with what it knows; that the ledger is away is told elsewhere
             except Exception:
                 _log.exception("the keys could not be read, for an unforeseen reason")
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._every if self.in_use else self._look_every)
 
 
 def _heard(reading: "asyncio.Task[None]") -> None:

@@ -15,8 +15,11 @@ _CODE = "incidents are told once at their start and end"
 async def check_slack(webhook: SecretStr | None, *, send_test: bool) -> Finding:
     """Whether the webhook looks like one; with `send_test` whether Slack takes a post."""
     if webhook is None:
-        found = "SLACK_WEBHOOK_URL is not set here; incidents are logged only"
-        return Finding(_ID, _COMPONENT, Verdict.SKIP, found, _CODE, "set SLACK_WEBHOOK_URL")
+        found = "not in use: incidents are logged (SLACK_WEBHOOK_URL)"
+        if send_test:
+            found, fix = "--send-test has nothing to post to", "set SLACK_WEBHOOK_URL"
+            return Finding(_ID, _COMPONENT, Verdict.FAIL, found, _CODE, fix)
+        return Finding(_ID, _COMPONENT, Verdict.PASS, found, _CODE)
     try:
         check_webhook(webhook.get_secret_value())
     except ConfigurationError as error:

@@ -68,7 +68,7 @@ async def _check_object(deployment: Deployment, name: str, pending: Collection[i
         forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {version}"  # noqa: S608
         fix = "holdfast migrate up" if version in pending else f"run the SQL {forget}; then: holdfast migrate up"
         return Finding(id, name, Verdict.FAIL, f"{what} does not work: {error}", code, fix)
-    return Finding(id, name, Verdict.PASS, f"{what} works, {rows} rows now", code)
+    return Finding(id, name, Verdict.PASS, f"{what} works, {rows} row{'s' * (rows != 1)} now", code)
 
 
 def _when(statuses: list[MigrationStatus]) -> str:

@@ -32,7 +32,7 @@ async def check_limits(deployment: Deployment) -> Finding:
         fix = "restart the API with HOLDFAST_RATE_LIMIT set, for example 100/minute"
         return Finding(_ID, _COMPONENT, Verdict.FAIL, "the API tells of no limit", fix=fix)
     most, window = int(policy[1]), float(policy[2])
-    code = f"{most} requests in {window:g} s for each key"
+    code = f"{most} request{'s' * (most != 1)} in {window:g} s for each key"
     if most > MOST:
         return Finding(_ID, _COMPONENT, Verdict.SKIP, f"not tried: more than {MOST} requests", code)
     admitted = 1

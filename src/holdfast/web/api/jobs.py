@@ -70,12 +70,15 @@ async def submit(
     await _refuse_unknown_kinds(wanted, services)
     trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
     prepared = [_prepare(job, services.settings.kinds, trace) for job in wanted]
-    if idempotency_key is None:
-        answers: Sequence[calls.Enqueued | calls.EnqueuedOnce] = await services.enqueuer.enqueue(prepared)
+    if idempotency_key is None and len(prepared) == 1:
+        answers = await services.enqueuer.enqueue(prepared)
+    elif idempotency_key is None:
+        answers = await services.enqueuer.enqueue_together(prepared)
     else:
-        answers = await _once(services, caller, idempotency_key, await request.body(), prepared)
-    if any(isinstance(answer, calls.EnqueuedOnce) and answer.replayed for answer in answers):
-        response.headers["Idempotent-Replayed"] = "true"
+        once = await _once(services, caller, idempotency_key, await request.body(), prepared)
+        answers = [calls.Enqueued(each.ord, each.id, each.created) for each in once]
+        if once[0].replayed:
+            response.headers["Idempotent-Replayed"] = "true"
     submitted = [
         models.Submitted(id=answer.id, kind=job.kind, queue=job.queue, created=answer.created)
         for job, answer in zip(prepared, answers, strict=True)
