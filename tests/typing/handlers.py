@@ -5,8 +5,7 @@ Each line that ends in an ignored error must be refused with that code, and no o
 
 from typing import assert_type
 
-from holdfast import Context, Holdfast
-from holdfast.app import Job
+from holdfast import Context, Holdfast, Job
 
 hf = Holdfast()
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from holdfast.cli.job_logging import log_to_stderr
 from holdfast.cli.loading import load_app
 from holdfast.core.kind import Kind
 from holdfast.errors import InvalidArguments, InvalidResult, LeaseLost
@@ -40,7 +41,8 @@ class Link:
         threading.Thread(target=self._listen, name="holdfast-link", daemon=True).start()
 
     def answer(self, kind: str, body: Any) -> None:
-        self._write({"answer": kind, "body": body})
+        unsure = self._context is not None and self._context.is_unsure
+        self._write({"answer": kind, "body": body, "unsure": unsure})
 
     def report(self, text: str | None) -> "Future[None]":
         """Progress goes through the worker, which alone talks to the ledger."""
@@ -77,7 +79,10 @@ def main() -> None:
     link = Link(int(sys.argv[1]))
     call = link.call
     kind = load_app(call["app"]).kinds[call["kind"]]
-    context = Context(_claimed(call), link.report, None)
+    context = Context(
+        _claimed(call), link.report, None, worker_id=UUID(call["worker_id"]), lost_after=call["lost_after"]
+    )
+    log_to_stderr(call["log_level"])
     link.serve(context)
     try:
         link.answer("result", kind.encode_result(run(kind, context, kind.decode_arguments(call["args"]))))

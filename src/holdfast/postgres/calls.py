@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from holdfast.postgres.statements import statement
+
 Row = TypeVar("Row")
 
 
@@ -25,7 +27,11 @@ class Call(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be written. `args` and `policy` are JSON text and object; `delay` is in seconds."""
+    """A job to be written, as `JobKind.prepare` makes it. `args` and `policy` are JSON text; `delay` is in seconds.
+
+    >>> send_mail.options(delay=60).prepare(to="ada@example.org").delay
+    60
+    """
 
     id: UUID
     queue: str
@@ -111,7 +117,12 @@ class LeaseVerdict:
 
 @dataclass(frozen=True, slots=True)
 class JobVerdict:
-    """What became of one job of a cancel or retry."""
+    """What became of one job of a cancel or retry; `status` is the job's now, None where there is none.
+
+    >>> (verdict,) = await hf.cancel([UUID(int=7)])
+    >>> verdict.verdict, verdict.status
+    ('not_found', None)
+    """
 
     id: UUID
     verdict: str
@@ -180,30 +191,56 @@ def _given(values: list[Any]) -> list[Any] | None:
 
 
 def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
+    """Write jobs; the answers by `ord`."""
     policies = {policy: position for position, policy in enumerate(dict.fromkeys(job.policy for job in jobs))}
     return Call(
         "enqueue",
-        "SELECT ord, id, created FROM holdfast.enqueue_many(%s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[],"
-        " priorities => %s::smallint[], run_ats => %s::timestamptz[], delays => %s::interval[],"
-        " unique_keys => %s::text[], group_keys => %s::text[], limit_keys => %s::text[], policies => %s::integer[],"
-        " traceparents => %s::text[], opts => %s::jsonb)",
-        (
-            [job.id for job in jobs],
-            [job.queue for job in jobs],
-            [job.kind for job in jobs],
-            [job.args for job in jobs],
-            _given([job.priority for job in jobs]),
-            _given([job.run_at for job in jobs]),
-            _given(list(_seconds([job.delay for job in jobs]))),
-            _given([job.unique_key for job in jobs]),
-            _given([job.group_key for job in jobs]),
-            _given([job.limit_key for job in jobs]),
-            [policies[job.policy] for job in jobs] if len(policies) > 1 else None,
-            _given([job.traceparent for job in jobs]),
-            '{"policies":[' + ",".join(policies) + "]}",
-        ),
-        Enqueued,
+        statement("enqueue"),
+        {
+            "jobs": "[" + ",".join(_as_json(job, policies[job.policy]) for job in jobs) + "]",
+            "policies": '{"policies":[' + ",".join(policies) + "]}",
+        },
+        _enqueued,
     )
+
+
+def _as_json(job: NewJob, policy: int) -> str:
+    """One element of `jobs`: only what is given. The arguments are JSON already."""
+    given: dict[str, Any] = {
+        "id": str(job.id),
+        "queue": job.queue,
+        "kind": job.kind,
+        "priority": job.priority,
+        "run_at": None if job.run_at is None else job.run_at.isoformat(),
+        "delay": job.delay,
+        "unique_key": job.unique_key,
+        "group_key": job.group_key,
+        "limit_key": job.limit_key,
+        "policy": policy or None,
+        "traceparent": job.traceparent,
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    return f'{json.dumps(known, ensure_ascii=False)[:-1]}, "args": {job.args}}}'
+
+
+def _enqueued(ord: int, id: UUID | str, created: bool) -> Enqueued:
+    """Some drivers give a UUID as text, or in a type of their own."""
+    return Enqueued(ord, id if type(id) is UUID else UUID(str(id)), created)
+
+
+def complete_run(worker_id: UUID, id: UUID, lease: int, result: str, *, idle: float) -> Call[str]:
+    """Settle a run in its handler's own transaction; the verdict: applied or lost.
+
+    The transaction may stay idle for `idle` seconds from here on.
+    """
+    parameters = {
+        "worker_id": str(worker_id),
+        "id": str(id),
+        "lease": str(lease),
+        "result": result,
+        "idle": str(int(idle * 1000)),
+    }
+    return Call("complete_run", statement("complete_run"), parameters, str)
 
 
 def register_worker(worker_id: UUID, options: dict[str, Any]) -> Call[bool]:

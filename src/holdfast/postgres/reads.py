@@ -4,18 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 from holdfast.postgres.calls import Call
-
-
-@cache
-def statement(name: str) -> str:
-    """The text of sql/<name>.sql."""
-    return (files("holdfast.postgres") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+from holdfast.postgres.statements import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +23,13 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the ledger has it; the columns are described in docs/states.md."""
+    """A job as the ledger has it; the columns are described in docs/states.md.
+
+    >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
+    >>> row = await hf.get(job.id)
+    >>> row.status, row.attempts, row.max_attempts, row.timeout.total_seconds()
+    ('queued', 0, 5, 3600.0)
+    """
 
     id: UUID
     queue: str
@@ -200,6 +199,11 @@ def list_monitors() -> Call[Monitor]:
 def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:
     """Those of the given jobs that have ended, or are missing."""
     return Call("job_outcomes", statement("job_outcomes"), {"ids": list(ids)}, JobOutcome)
+
+
+def run_status(worker_id: UUID, id: UUID, lease: int) -> Call[str]:
+    """Where the job of a run stands; no row when the lease is no longer that run's."""
+    return Call("run_status", statement("run_status"), {"worker_id": worker_id, "id": id, "lease": lease}, str)
 
 
 def job(id: UUID) -> Call[JobRow]:

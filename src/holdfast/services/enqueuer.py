@@ -1,11 +1,12 @@
-"""The enqueuer: writes jobs for a program, many callers' jobs in one transaction, and rings after the commit."""
+"""The enqueuers: write jobs for a program, in transactions of at most 1,000, and ring after the commit."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from holdfast.errors import DatabaseError
 from holdfast.postgres import calls
-from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.services.batcher import Batcher
 
 RING_EVERY = 0.05
@@ -26,8 +27,8 @@ class Enqueuer:
         if len(jobs) == 1:
             return [await self._batcher.submit(jobs[0])]
         answers: list[calls.Enqueued] = []
-        for start in range(0, len(jobs), CHUNK):
-            answers += await self._send(jobs[start : start + CHUNK])
+        for chunk in chunks(jobs):
+            answers += await self._send(chunk)
         return answers
 
     async def idle(self) -> None:
@@ -43,8 +44,8 @@ class Enqueuer:
         except DatabaseError:
             # The commit may have happened. The ids are ours, so the same call again doubles nothing.
             answers = await self._ledger.call(call)
-        self._ring({job.queue for job in batch if not job.delay and job.run_at is None})
-        return sorted(answers, key=lambda answer: answer.ord)
+        self._ring(_due_queues(batch))
+        return in_order(answers)
 
     def _ring(self, queues: set[str]) -> None:
         """The first bell goes out at once, those of the next 50 ms together."""
@@ -63,3 +64,39 @@ class Enqueuer:
                 await asyncio.sleep(RING_EVERY)
         finally:
             self._ringer = None
+
+
+class SyncEnqueuer:
+    """The same for programs without an event loop. Safe to share between threads."""
+
+    def __init__(self, ledger: SyncLedger) -> None:
+        self._ledger = ledger
+
+    def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
+        answers: list[calls.Enqueued] = []
+        for chunk in chunks(jobs):
+            call = calls.enqueue_many(chunk)
+            try:
+                found = self._ledger.call(call)
+            except DatabaseError:
+                # The commit may have happened. The ids are ours, so the same call again doubles nothing.
+                found = self._ledger.call(call)
+            answers += in_order(found)
+            if queues := _due_queues(chunk):
+                with contextlib.suppress(DatabaseError):  # a bell may be lost: workers poll
+                    self._ledger.call(calls.ring(sorted(queues)))
+        return answers
+
+
+def chunks(jobs: Sequence[calls.NewJob]) -> list[Sequence[calls.NewJob]]:
+    """What one statement may write at most."""
+    return [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+
+
+def in_order(answers: Sequence[calls.Enqueued]) -> list[calls.Enqueued]:
+    """The answers in the order of the jobs."""
+    return sorted(answers, key=lambda answer: answer.ord)
+
+
+def _due_queues(jobs: Sequence[calls.NewJob]) -> set[str]:
+    return {job.queue for job in jobs if not job.delay and job.run_at is None}

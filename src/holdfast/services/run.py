@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
 from threading import Event
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from holdfast.core import retry
@@ -18,12 +19,15 @@ from holdfast.core.fingerprint import fingerprint
 from holdfast.core.kind import Kind
 from holdfast.core.payload import encode, storable
 from holdfast.core.retry import LONGEST
-from holdfast.errors import InvalidResult
-from holdfast.postgres.calls import Claimed, Settlement
-from holdfast.postgres.transactions import Transactions
-from holdfast.services.isolation import IsolatedCall, IsolatedFailure, Isolation
+from holdfast.errors import InvalidResult, LeaseLost
+from holdfast.postgres.calls import Call, Claimed, Settlement, complete_run
+from holdfast.services.isolation import Answer, IsolatedCall, IsolatedFailure, Isolation, ProcessCrashed
+
+if TYPE_CHECKING:
+    from holdfast.postgres.transactions import Transactions
 
 _current: contextvars.ContextVar["Context"] = contextvars.ContextVar("holdfast_context")
+_log = logging.getLogger("holdfast.job")
 
 MAX_TRACEBACK = 8_000
 MAX_MESSAGE = 2_000
@@ -47,6 +51,10 @@ class JobSnoozed(Exception):
         self.delay = delay
 
 
+class NotCommitted(Exception):
+    """A handler settled its job in its own transaction, and that was not committed when the handler returned."""
+
+
 Report = Callable[[str | None], "Future[None]"]
 
 
@@ -54,18 +62,32 @@ class Context:
     """What a handler can know and say about its own run. Annotate the first parameter with this type to receive it.
 
     >>> from holdfast import Context
-    >>> async def resize(ctx: Context, path: str) -> None:
-    ...     for step in range(10):
-    ...         if ctx.cancelled:
-    ...             return
-    ...         await ctx.progress({"step": step})
+    >>> @hf.job()
+    ... async def resize(ctx: Context, pages: int) -> int:
+    ...     for page in range(pages):
+    ...         await ctx.progress({"page": page})
+    ...     ctx.log.info("all %s pages", pages)
+    ...     return ctx.attempt
+    >>> await (await resize.enqueue(pages=3)).result(timeout=30)
+    1
     """
 
-    def __init__(self, job: Claimed, report: Report, transactions: Transactions | None) -> None:
+    def __init__(
+        self,
+        job: Claimed,
+        report: Report,
+        transactions: "Transactions | None",
+        *,
+        worker_id: UUID,
+        lost_after: float = 25.0,
+    ) -> None:
         self._job = job
         self._report = report
         self._transactions = transactions
+        self._worker_id = worker_id
+        self._lost_after = lost_after
         self._settled = False
+        self._unsure = False
         self._stop = Event()
 
     @property
@@ -99,9 +121,38 @@ class Context:
         return self._job.created_at
 
     @property
+    def last_progress(self) -> Any:
+        """What an earlier run of this job told last with `progress`, to go on from there; None at first."""
+        return self._job.progress
+
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger whose records carry the run: job_id, kind, queue, attempt, lease. For others: `JobLogFilter`."""
+        return logging.LoggerAdapter(_log, self.log_fields)
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What a log record should say of this run: job_id, kind, queue, attempt, lease."""
+        return {
+            "job_id": str(self.job_id),
+            "kind": self.kind,
+            "queue": self.queue,
+            "attempt": self.attempt,
+            "lease": self.lease,
+        }
+
+    @property
     def cancelled(self) -> bool:
-        """Whether this run should end: cancelled, out of time, draining, or its lease lost. For plain functions."""
+        """Whether this run should end: cancelled, out of time, draining, or its lease lost. For plain functions.
+
+        An async handler gets `asyncio.CancelledError` instead.
+        """
         return self._stop.is_set()
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether a transaction of the handler's was to settle this run, and its commit was not seen from here."""
+        return self._unsure
 
     def request_stop(self) -> None:
         """Set `cancelled`."""
@@ -129,28 +180,79 @@ class Context:
 
         Yields a psycopg connection. Its last statement before COMMIT stores `result` and settles the job, under this
         run's lease; where the lease is lost, everything is rolled back with `LeaseLost`. So what the handler writes
-        through it happens exactly once. Do the rest of the work before: once the block has ended, the job has too.
+        through it happens exactly once; jobs that it enqueues with `conn=` are part of it. Do the rest of the work
+        before: once the block has ended, the job has too. In a transaction of your own: `complete`.
 
         >>> from holdfast import Context
-        >>> async def pay(ctx: Context, order: int) -> None:
-        ...     async with ctx.transaction() as conn:
+        >>> @hf.job()
+        ... async def pay(ctx: Context, order: int) -> None:
+        ...     async with ctx.transaction(result="paid") as conn:
         ...         await conn.execute("UPDATE orders SET paid = true WHERE id = %s", (order,))
+        ...         await send_mail.options(conn=conn).enqueue(to="ada@example.org")
         """
         if self._transactions is None:
-            raise RuntimeError("a handler in a process of its own has no ctx.transaction; use isolation 'async'")
+            raise RuntimeError("a handler in a process of its own has no ctx.transaction; use ctx.complete")
         text = encode(result, what=f"result of {self.kind}")
         try:
             async with self._transactions.settled(
                 self.job_id, self.lease, lambda: self._settle_with(text)
             ) as connection:
                 yield connection
-        except BaseException:
+        except BaseException as error:
+            self._unsure = self._settled and not isinstance(error, LeaseLost)
             self._settled = False
             raise
 
     def _settle_with(self, text: str) -> str:
         self._settled = True
         return text
+
+    async def complete(self, conn: object, result: Any = None) -> None:
+        """Settle this job as succeeded in your own transaction: what you wrote in it and the job's end are one commit.
+
+        conn: an asyncio connection or session of psycopg, SQLAlchemy or asyncpg, with its transaction open. Call it
+        last, then commit. The transaction may stay idle for `lost_after` (25 s) from here on. If it is not committed
+        when the handler returns, that is a failure of the handler, and the job is tried again.
+
+        Raises `LeaseLost` when this run no longer holds the job: let it pass, so that your transaction rolls back.
+        `InvalidConnection` when no transaction is open. `ValueError` when `result` is not JSON.
+
+        >>> from holdfast import Context
+        >>> @hf.job()
+        ... async def book(ctx: Context, seat: int) -> None:
+        ...     async with sessions.begin() as session:  # SQLAlchemy's async_sessionmaker
+        ...         session.add(Booking(seat=seat))
+        ...         await ctx.complete(session, result=seat)
+        """
+        from holdfast.postgres import borrowed
+
+        call = self._completion(result)
+        try:
+            self._judge(await borrowed.run_async(conn, call))
+        except BaseException:
+            self._settled = self._unsure = False
+            raise
+
+    def complete_sync(self, conn: object, result: Any = None) -> None:
+        """`complete`, for handlers that are plain functions: psycopg, SQLAlchemy, Django, psycopg2."""
+        from holdfast.postgres import borrowed
+
+        call = self._completion(result)
+        try:
+            self._judge(borrowed.run(conn, call))
+        except BaseException:
+            self._settled = self._unsure = False
+            raise
+
+    def _completion(self, result: Any) -> Call[str]:
+        text = encode(result, what=f"result of {self.kind}")
+        call = complete_run(self._worker_id, self.job_id, self.lease, text, idle=self._lost_after)
+        self._settled = self._unsure = True
+        return call
+
+    def _judge(self, verdicts: list[str]) -> None:
+        if verdicts != ["applied"]:
+            raise LeaseLost(f"job {self.job_id} is no longer held under lease {self.lease}; roll your transaction back")
 
     def snooze(self, delay: float) -> NoReturn:
         """End this run now and come back in `delay` seconds (at most a year); costs no attempt."""
@@ -165,8 +267,38 @@ def use_context(context: Context) -> None:
 
 
 def current_context() -> Context:
-    """The context of the run that this code is called from; `LookupError` outside of a handler."""
+    """The context of the run that this code is called from; `LookupError` outside of a handler.
+
+    >>> @hf.job()
+    ... def deep_down() -> str:
+    ...     return current_context().kind
+    >>> await (await deep_down.enqueue()).result(timeout=30)
+    'deep_down'
+    """
     return _current.get()
+
+
+class JobLogFilter(logging.Filter):
+    """Adds to every log record of a handler's code which run it belongs to; for any logger or handler of logging.
+
+    Sets `job` (a short text, empty outside of a handler), and job_id, kind, queue, attempt and lease (None outside).
+
+    >>> handler = logging.StreamHandler(sys.stdout)
+    >>> handler.addFilter(JobLogFilter())
+    >>> handler.setFormatter(logging.Formatter("%(job)s%(message)s"))
+    >>> handler.handle(logging.makeLogRecord({"msg": "outside of a job"}))
+    outside of a job
+    True
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Never refuses a record."""
+        context = _current.get(None)
+        for name in ("job_id", "kind", "queue", "attempt", "lease"):
+            if not hasattr(record, name):
+                setattr(record, name, None if context is None else context.log_fields[name])
+        record.job = "" if context is None else f"[{context.kind} {context.job_id} attempt {context.attempt}] "
+        return True
 
 
 class Run:
@@ -177,14 +309,18 @@ class Run:
         job: Claimed,
         kind: Kind,
         report: Report,
-        transactions: Transactions,
+        transactions: "Transactions | None",
         isolation: Isolation | None = None,
+        *,
+        worker_id: UUID,
+        lost_after: float = 25.0,
     ) -> None:
         self.job = job
         self._report = report
         self._isolation = isolation
         self.kind = kind
-        self.context = Context(job, report, transactions)
+        self.context = Context(job, report, transactions, worker_id=worker_id, lost_after=lost_after)
+        self._told_child = {"worker_id": str(worker_id), "lost_after": lost_after}
         self.stop_reason: StopReason | None = None
         self.stopped_at: float | None = None
         self.begun = False
@@ -230,9 +366,18 @@ class Run:
             self._isolated.alive()
 
     async def execute(self, threads: Executor, dice: float) -> Settlement | None:
-        """Run the handler to its end; None when there is nothing to write, because the lease is lost."""
+        """Run the handler to its end; None when there is nothing to write: the lease is lost, or it is settled already.
+
+        Where the handler settled it in a transaction of its own (`context.is_unsure`), the answer is for the case that
+        this was not committed.
+        """
         settlement = await self._outcome(threads, dice)
-        return None if self.stop_reason is StopReason.LOST or self.context._settled else settlement
+        if self.stop_reason is StopReason.LOST or (self.context._settled and not self.context.is_unsure):
+            return None
+        if self.context.is_unsure and settlement.outcome == "complete":
+            missing = NotCommitted("ctx.complete was called and its transaction was not committed; commit after it")
+            return self._failure(missing, delay=self._delay(dice))
+        return settlement
 
     async def _outcome(self, threads: Executor, dice: float) -> Settlement:
         try:
@@ -282,8 +427,10 @@ class Run:
             raise RuntimeError("isolation 'process' needs a worker that was started with module:attribute")
         job = self.job
         self._isolated = IsolatedCall(self._isolation, lambda text: asyncio.wrap_future(self._report(text)))
-        answer = await self._isolated.run(
+        answer = await self._answer_of_child(
             {
+                **self._told_child,
+                "log_level": logging.getLogger().level,
                 "id": str(job.id),
                 "lease": job.lease,
                 "queue": job.queue,
@@ -296,6 +443,7 @@ class Run:
                 "claimed_at": job.claimed_at.isoformat(),
             }
         )
+        self.context._unsure = answer.is_unsure
         match answer.kind:
             case "result":
                 return Settlement(job.id, job.lease, "complete", result=answer.body)
@@ -304,6 +452,14 @@ class Run:
             case _:
                 failure = IsolatedFailure(answer.body["type"], answer.body["message"], answer.body["traceback"])
                 return self._failure(failure, delay=None if answer.kind == "invalid" else self._delay(dice))
+
+    async def _answer_of_child(self, call: dict[str, Any]) -> Answer:
+        assert self._isolated is not None
+        try:
+            return await self._isolated.run(call)
+        except ProcessCrashed:
+            self.context._unsure = True  # it may have settled its job before it died
+            raise
 
     def _start_timer(self) -> asyncio.TimerHandle | None:
         if self.job.timeout is None:

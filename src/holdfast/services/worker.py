@@ -298,6 +298,8 @@ class Worker:
             lambda text: self._reporter.report(job.id, job.lease, text),
             self._transactions,
             self._isolation,
+            worker_id=self._id,
+            lost_after=self._settings.timings.lost_after,
         )
         self._runs[job.id] = run
         if self._watchdog.trust is not Trust.HEALTHY or self._gone:
@@ -333,7 +335,8 @@ class Worker:
         try:
             if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
                 return
-            settled = await self._settler.settle(settlement)
+            settle = self._settler.settle_if_held if run.context.is_unsure else self._settler.settle
+            settled = await settle(settlement)
             if settled.verdict == "lost":
                 self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
             elif settlement.outcome == "fail" and settlement.error is not None:
