@@ -50,6 +50,11 @@ FROM_FUNCTIONS = {
         "rescue_stale_jobs",
         "stale_jobs_view",
     ),
+    "008_schedules": (
+        "schedules",
+        "declare_schedules",
+        "tick_schedule",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"

@@ -11,6 +11,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +53,7 @@ class Shell:
         self.names: dict[str, Any] = {
             **{name: getattr(holdfast, name) for name in holdfast.__all__},
             "hf": self.hf, "send_mail": send_mail, "logging": logging, "sys": sys, "UUID": UUID, "asyncio": asyncio,
+            "datetime": datetime, "UTC": UTC,
         }  # fmt: skip
         self._working = working(database, self.hf, queues=["mail", "default"], poll=0.05)
         self.run(self._working.__aenter__())
@@ -123,7 +125,17 @@ def test_every_public_name_has_an_example(name: str) -> None:
 
 
 #: What only a worker, a supervisor or a handle calls.
-NOT_FOR_PROGRAMS = {"kinds", "settings", "database", "use", "served_queues", "policy_text", "outcome", "outcome_sync"}
+NOT_FOR_PROGRAMS = {
+    "kinds",
+    "settings",
+    "database",
+    "use",
+    "served_queues",
+    "served_kinds",
+    "policy_text",
+    "outcome",
+    "outcome_sync",
+}
 
 
 @pytest.mark.parametrize("cls", [holdfast.Holdfast, holdfast.Job, holdfast.JobKind], ids=lambda cls: cls.__name__)

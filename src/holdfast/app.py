@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
     from holdfast.postgres.reads import JobOutcome, JobRow
     from holdfast.services.client import Background, Client
     from holdfast.services.limiter import RateLimiter
+    from holdfast.services.periodic import Periodic
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +64,7 @@ class Holdfast:
         self._settings = settings
         self._kinds: dict[str, Kind] = {}
         self._policies: dict[Policy, str] = {}
+        self._periodics: dict[str, Periodic] = {}
         self._database: Database | None = None
         self._resolving = threading.Lock()
         self._client: Client | None = None
@@ -148,9 +150,71 @@ class Holdfast:
             ),
         )
 
+    def periodic(
+        self,
+        cron: str,
+        *,
+        tz: str = "UTC",
+        name: str | None = None,
+        overlap: bool = False,
+        tick_as: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> "_Periodic":
+        """Enqueue a job at the times of a cron expression: above `job`, or alone, which makes a job with its defaults.
+
+        cron: minute hour day-of-month month day-of-week, as in crontab(5); with six fields the first is the second.
+        tz: the name of the time zone that the times are in. Where its clocks are set forward, a job at a skipped time
+            runs right after; where they are set back, one at a repeated time runs once.
+        name: what the ledger calls the schedule; the kind's name by default.
+        overlap: whether a tick enqueues a job while that of the tick before is still queued or running.
+        tick_as: the handler's argument that receives the time of the tick, an aware datetime.
+        arguments: the others of the handler.
+
+        Each tick is one job, however many processes there are; the ticks of an outage are one job. Any worker of a
+        program that declares the schedule enqueues its jobs; once no program does, it is shown and does not tick.
+
+        Raises `ConfigurationError` for an expression, time zone or argument that cannot be, and a name twice.
+
+        >>> @hf.periodic("30 7 * * MON-FRI", tz="Europe/Berlin", tick_as="day", arguments={"to": "ada"})
+        ... @hf.job(queue="mail")
+        ... async def morning_report(to: str, day: datetime) -> str:
+        ...     return f"{day:%A} for {to}"
+        >>> hf.periodics["morning_report"].schedule.next_after(datetime(2026, 3, 27, 12, tzinfo=UTC)).isoformat()
+        '2026-03-30T05:30:00+00:00'
+        """
+        from holdfast.periodics import make_periodic
+
+        def declare(kind: JobKind[..., Any]) -> None:
+            self._declare(
+                make_periodic(
+                    kind, cron=cron, tz=tz, name=name, overlap=overlap, tick_as=tick_as, arguments=arguments or {}
+                )
+            )
+
+        return _Periodic(self, declare)
+
+    @property
+    def periodics(self) -> "Mapping[str, Periodic]":
+        """The schedules declared here, by name.
+
+        >>> @hf.periodic("*/5 * * * *", name="five minutes")
+        ... def poll() -> None: ...
+        >>> hf.periodics["five minutes"].schedule.time_zone
+        'UTC'
+        """
+        return self._periodics
+
+    def served_kinds(self, settings: "Settings") -> Mapping[str, Kind]:
+        """The kinds that a worker of this program runs: those of the settings, else all; unknown ones are refused."""
+        unknown = [name for name in settings.kinds if name not in self._kinds]
+        if unknown:
+            raise ConfigurationError(f"this program has no kind of job {unknown[0]!r}; {_which_kinds(self._kinds)}")
+        return {name: self._kinds[name] for name in settings.kinds} or self._kinds
+
     def served_queues(self, settings: "Settings") -> tuple[str, ...]:
         """The queues that a worker of this program serves: those of the settings, else those of its kinds."""
-        return settings.queues or tuple(sorted({kind.queue for kind in self._kinds.values()})) or ("default",)
+        kinds = self.served_kinds(settings).values()
+        return settings.queues or tuple(sorted({kind.queue for kind in kinds})) or ("default",)
 
     def _register(self, kind: Kind) -> Kind:
         earlier = self._kinds.get(kind.name)
@@ -158,6 +222,12 @@ class Holdfast:
             raise ConfigurationError(f"two handlers are called {kind.name!r}; give one of them another name")
         self._kinds[kind.name] = kind
         return kind
+
+    def _declare(self, periodic: "Periodic") -> None:
+        name = periodic.schedule.name
+        if name in self._periodics:
+            raise ConfigurationError(f"two schedules are called {name!r}; give one of them another name: name=...")
+        self._periodics[name] = periodic
 
     def new_id(self) -> UUID:
         """An id for a job: unique, and sorted by the time it was made.
@@ -453,6 +523,33 @@ class _Decorator:
     def __call__(self, handler: Callable[P, R]) -> JobKind[P, R]: ...
     def __call__(self, handler: Callable[..., Any]) -> JobKind[Any, Any]:
         return JobKind(self._holdfast, self._holdfast._register(self._make(handler)))
+
+
+class _Periodic:
+    """What `Holdfast.periodic` returns: declares the schedule and gives the kind back."""
+
+    def __init__(self, holdfast: Holdfast, declare: Callable[[JobKind[..., Any]], None]) -> None:
+        self._holdfast = holdfast
+        self._declare = declare
+
+    @overload
+    def __call__(self, handler: JobKind[P, R]) -> JobKind[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[Concatenate[Context, P], R]) -> JobKind[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R]) -> JobKind[P, R]: ...
+    def __call__(self, handler: Callable[..., Any]) -> JobKind[Any, Any]:
+        kind = handler if isinstance(handler, JobKind) else self._holdfast.job()(handler)
+        self._declare(kind)
+        return kind
+
+
+def _which_kinds(kinds: Mapping[str, Kind]) -> str:
+    return f"it has {', '.join(sorted(kinds))}" if kinds else "it has none"
 
 
 def _only(id: UUID, rows: "list[JobRow]") -> "JobRow":

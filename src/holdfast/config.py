@@ -48,6 +48,9 @@ class Settings(BaseModel):
     queues: tuple[str, ...] = Field(
         (), description="The queues that a worker serves, comma-separated; by default those of its kinds."
     )
+    kinds: tuple[str, ...] = Field(
+        (), description="The kinds of job that a worker runs, comma-separated; by default all of its program."
+    )
     slots: int = Field(10, ge=1, le=10_000, description="Jobs that one worker process runs at a time.")
     processes: int = Field(1, ge=1, le=256, description="Worker processes under one supervisor.")
     poll: float = Field(1.0, ge=0.05, le=60, description="How often an idle worker looks for jobs.")
@@ -78,7 +81,7 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", "trusted_proxies", mode="before")
+    @field_validator("queues", "kinds", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -65,6 +65,27 @@ def stopped(worker: Running) -> None:
     assert worker.ends() == 0, worker.explain()
 
 
+def test_it_runs_only_the_kinds_that_it_was_told_and_names_its_schedules(
+    database: str, conn: Session, folder: Path
+) -> None:
+    (folder / "tasks.py").write_text(
+        APP + "\n\nhf.periodic('0 3 * * *', tz='Asia/Tokyo', name='nightly')(wait_for_go)\n"
+    )
+    left, done = enqueue(conn, kind="hang_once"), enqueue(conn, kind="add", args={"a": 2, "b": 3})
+    with running("worker", "tasks:hf", "--kinds", "add", cwd=folder, DATABASE_URL=database) as worker:
+        eventually(ended(conn, done), worker.explain)
+        assert job(conn, left)["status"] == "queued"
+        eventually(lambda: conn.execute("SELECT FROM holdfast.schedules").fetchall(), worker.explain)
+        stopped(worker)
+    assert "tasks:hf with 1 kind of job: add" in worker.text
+    assert "schedules  nightly (0 3 * * * Asia/Tokyo)" in worker.text
+    refused = holdfast("worker", "tasks:hf", "--kinds", "ad", cwd=folder, DATABASE_URL=database)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: this program has no kind of job 'ad'; it has add, hang_once, wait_for_go\n",
+    )
+
+
 def test_it_runs_jobs_and_ends_cleanly_on_sigterm(database: str, conn: Session, folder: Path) -> None:
     job_id = enqueue(conn, kind="add", args={"a": 2, "b": 3})
     with running("worker", "tasks:hf", "--slots", "3", cwd=folder, DATABASE_URL=database) as worker:

@@ -82,11 +82,12 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     changes = {"slots": 1, "sweep": False, "quarantine": True, "idle_exit": 10.0} if plan.quarantine else {}
     worker = Worker(
         plan.dsn,
-        app.kinds,
+        app.served_kinds(settings),
         settings.worker_settings(queues=app.served_queues(settings), **changes),
         worker_id=UUID(plan.worker_id),
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
+        periodics=app.periodics,
         sinks=Sinks([LogSink()]),
         exit_process=leave,
     )

@@ -50,6 +50,8 @@ def application() -> "typer.Typer":
     from holdfast.cli.demo import demo
     from holdfast.cli.jobs import jobs
     from holdfast.cli.migrate import migrate
+    from holdfast.cli.queues import queues
+    from holdfast.cli.schedules import schedules
     from holdfast.cli.up import up
     from holdfast.cli.worker import worker
     from holdfast.cli.workers import workers
@@ -80,6 +82,8 @@ def application() -> "typer.Typer":
     command.command()(worker)
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
+    command.add_typer(queues, name="queues")
+    command.add_typer(schedules, name="schedules")
     command.add_typer(workers, name="workers")
     command.command(short_help="Run real jobs, kill workers, and count what is lost.")(demo)
     return command

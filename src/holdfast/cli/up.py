@@ -56,11 +56,12 @@ def up(
     workers.start_logging(settings)
     database = open_database(settings)
     try:
-        workers.announce(_lines(settings, database, workers.describe_kinds(loaded.kinds)))
+        lines = _lines(settings, database, workers.describe_kinds(loaded.served_kinds(settings)))
+        workers.announce(lines[:-2] + workers.describe_schedules(loaded) + lines[-2:])
         supervisor_id = new_id()
         specs = [api_spec(settings, database.dsn)]
         specs += workers.worker_specs(settings, reference, database.dsn, supervisor_id)
-        clean = asyncio.run(workers.supervise(specs, settings, loaded.kinds, database, supervisor_id))
+        clean = asyncio.run(workers.supervise(specs, settings, loaded.served_kinds(settings), database, supervisor_id))
     finally:
         database.release()
     raise typer.Exit(0 if clean else 1)

@@ -14,6 +14,7 @@ _LEVELS: dict[type[object], int] = {
     events.LedgerLost: logging.WARNING,
     events.LocalServerDied: logging.ERROR,
     events.LocalServerStarted: logging.WARNING,
+    events.ScheduleFailed: logging.ERROR,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,

@@ -7,10 +7,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from holdfast.postgres.statements import statement
+
+if TYPE_CHECKING:
+    from holdfast.core.schedule import Schedule
 
 Row = TypeVar("Row")
 
@@ -167,6 +170,25 @@ class Pruned:
     looked_at: int
     last_at: datetime | None
     last_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSchedule:
+    """A schedule as the ledger has it; `is_ours`: with the definition that was declared. `clock`: the ledger's now."""
+
+    name: str
+    next_at: datetime
+    is_ours: bool
+    paused: bool
+    clock: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """`verdict`: enqueued, overlapped (`job_id` is then the one before), lost to another process."""
+
+    verdict: str
+    job_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +353,47 @@ def retry_jobs(ids: Sequence[UUID]) -> Call[JobVerdict]:
 
 
 _GONE = ", ".join(GoneVerdict.__dataclass_fields__)
+
+
+def declare_schedules(schedules: "Sequence[tuple[Schedule, datetime]]", *, takeover: bool) -> Call[DeclaredSchedule]:
+    """Say which schedules this program declares, each with its first tick from now on; what the ledger has of them."""
+    declared = [
+        {
+            "name": schedule.name,
+            "cron": schedule.cron,
+            "time_zone": schedule.time_zone,
+            "queue": schedule.queue,
+            "kind": schedule.kind,
+            "args": schedule.args,
+            "overlap": schedule.overlap,
+            "first_at": first_at.isoformat(),
+        }
+        for schedule, first_at in schedules
+    ]
+    return Call(
+        "declare_schedules",
+        "SELECT name, next_at, is_ours, paused, clock FROM holdfast.declare_schedules(%s::jsonb, %s::jsonb)",
+        (json.dumps(declared), json.dumps({"takeover": takeover})),
+        DeclaredSchedule,
+    )
+
+
+def tick_schedule(name: str, seen_at: datetime, next_at: datetime, job: NewJob) -> Call[Ticked]:
+    """Take the tick at `seen_at`, which writes the job unless that of the tick before is still there."""
+    options = {
+        **json.loads(job.policy),
+        "priority": job.priority,
+        "run_at": seen_at.isoformat(),
+        "unique_key": job.unique_key,
+        "group_key": job.group_key,
+        "limit_key": job.limit_key,
+    }
+    return Call(
+        "tick_schedule",
+        "SELECT verdict, job_id FROM holdfast.tick_schedule(%s, %s, %s, %s, %s::jsonb, %s::jsonb)",
+        (name, seen_at, next_at, job.id, job.args, json.dumps(options)),
+        Ticked,
+    )
 
 
 def mark_seen_deaths(worker_ids: Sequence[UUID], reason: str) -> Call[GoneVerdict]:

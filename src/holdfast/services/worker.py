@@ -38,10 +38,12 @@ from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
 from holdfast.services.isolation import Isolation
+from holdfast.services.periodic import Periodic
 from holdfast.services.pruner import Pruner
 from holdfast.services.pulse import Pulse
 from holdfast.services.reporter import Reporter
 from holdfast.services.run import Run, StopReason
+from holdfast.services.scheduler import Scheduler
 from holdfast.services.settler import Settler
 from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
@@ -101,6 +103,7 @@ class Worker:
         worker_id: UUID,
         supervisor_id: UUID | None = None,
         app: str | None = None,
+        periodics: Mapping[str, Periodic] | None = None,
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
         exit_process: Callable[[int], None] = os._exit,
@@ -108,6 +111,7 @@ class Worker:
         self._exit_process = exit_process
         self._dsn = dsn
         self._kinds = kinds
+        self._periodics = periodics or {}
         self._settings = settings
         self._id = worker_id
         self._supervisor_id = supervisor_id
@@ -180,6 +184,7 @@ class Worker:
                 self._ledger, self._sinks, keep_finished=settings.keep_finished, keep_dead=settings.keep_dead
             )
             helpers.append(loop.create_task(pruner.run()))
+            helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))
         try:
             await self._claim_loop()
             leftovers = await self._drain()
