@@ -1,11 +1,12 @@
 """The composition root: settings in, wired services out. `Holdfast` is what a program holds."""
 
 import asyncio
+import contextlib
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
     from holdfast.postgres.ledger import SyncLedger
     from holdfast.postgres.reads import JobOutcome, JobRow
     from holdfast.services.client import Background, Client
+    from holdfast.services.inside import InsideWorker
     from holdfast.services.limiter import RateLimiter
     from holdfast.services.periodic import Periodic
 
@@ -367,6 +369,88 @@ class Holdfast:
         """`outcome` for programs without an event loop."""
         background, client = self._open_background()
         return background.run(_outcome(client, id, timeout))
+
+    # A worker inside this program ----------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        kinds: Sequence[str] | None = None,
+        slots: int | None = None,
+        drain_timeout: float | None = None,
+    ) -> AsyncIterator[None]:
+        """Run jobs in this program's own process and event loop while the block lasts, for small deployments.
+
+        queues, kinds, slots, drain_timeout: as the settings of those names, which count where nothing is given here.
+
+        Leases, retries, schedules and the sweeps are those of `holdfast worker`. What it promises less, for want of a
+        supervisor:
+
+        - Nobody sees this process die. Its jobs are rescued when its beats have stopped for `lost_after`, by any other
+          Holdfast process or by this one after its next start: within 35 s then, not within 1.
+        - There is no quarantine. A job that took part in two crashes is suspect, and waits for a `holdfast worker`.
+        - Handlers share the event loop and the interpreter with the program: what blocks one blocks the other, and the
+          crash of one ends the other. Kinds with `isolation="process"` need the setting `app`.
+        - Where a handler that must stop ignores its cancellation, this process ends (exit code 75 or 77), as a worker
+          process would. Let the platform start it again.
+
+        Raises `ConfigurationError`, `DatabaseUnavailable`, `SchemaMismatch` at the start; later outages pass.
+
+        >>> async with hf.worker(slots=2):
+        ...     print(await (await send_mail.enqueue(to="ada@example.org")).result(timeout=30))
+        sent to ada@example.org
+        """
+        changes = {"queues": queues, "kinds": kinds, "slots": slots, "drain_timeout": drain_timeout}
+        settings = self.settings.with_changes(**changes)
+        served = self.served_kinds(settings)
+        database = await asyncio.to_thread(lambda: self.database)
+        inside = self._make_inside(settings, served, database.dsn)
+        running = asyncio.create_task(inside.run())
+        try:
+            yield
+        finally:
+            inside.stop()
+            await running
+
+    def lifespan(self, **options: Any) -> "Callable[[object], contextlib.AbstractAsyncContextManager[None]]":
+        """For FastAPI and Starlette: a worker inside the application, and everything closed at its end.
+
+        options: those of `worker`, whose docstring says what a worker without a supervisor promises less.
+
+        >>> from fastapi import FastAPI
+        >>> app = FastAPI(lifespan=hf.lifespan(slots=2))
+        """
+
+        @contextlib.asynccontextmanager
+        async def run(_: object) -> AsyncIterator[None]:
+            async with self, self.worker(**options):
+                yield
+
+        return run
+
+    def _make_inside(self, settings: "Settings", kinds: Mapping[str, Kind], dsn: str) -> "InsideWorker":
+        from holdfast.events import Sinks
+        from holdfast.instrument.logs import LogSink
+        from holdfast.services.inside import InsideWorker
+        from holdfast.services.worker import Worker
+
+        alone = next((kind.name for kind in kinds.values() if kind.isolation == "process"), None)
+        if alone is not None and settings.app is None:
+            raise ConfigurationError(
+                f"{alone} has isolation 'process', and a process of its own must find it: set HOLDFAST_APP to"
+                " module:attribute, for example tasks:hf, or run it by: holdfast worker"
+            )
+        sinks = Sinks([LogSink()])
+        wanted = settings.worker_settings(queues=self.served_queues(settings))
+
+        def make(worker_id: UUID) -> Worker:
+            return Worker(
+                dsn, kinds, wanted, worker_id=worker_id, app=settings.app, periodics=self.periodics, sinks=sinks
+            )
+
+        return InsideWorker(make, new_id, sinks)
 
     # Rate limits ---------------------------------------------------------------------------------------------
 

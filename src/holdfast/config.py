@@ -109,6 +109,15 @@ class Settings(BaseModel):
             raise ValueError("this is longer than ten years")
         return value
 
+    def with_changes(self, **changes: Any) -> "Settings":
+        """These settings with some of them changed and checked again; None changes nothing."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        try:
+            return Settings.model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}, got {first.get('input')!r}") from None
+
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""
         least = self.drain_timeout + GRACE
