@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 
 import holdfast
+import holdfast.testing
 from tests.services.helpers import app_on, working
 
 #: These need optional packages or are programs.
@@ -124,12 +125,18 @@ def test_every_public_name_has_an_example(name: str) -> None:
     assert has_example(SHOWN_AT.get(name, getattr(holdfast, name))), f"add an example to the docstring of {name}"
 
 
+@pytest.mark.parametrize("name", holdfast.testing.__all__)
+def test_every_name_for_tests_has_an_example(name: str) -> None:
+    assert has_example(getattr(holdfast.testing, name))
+
+
 #: What only a worker, a supervisor or a handle calls.
 NOT_FOR_PROGRAMS = {
     "kinds",
     "settings",
     "database",
     "use",
+    "elsewhere",
     "served_queues",
     "served_kinds",
     "policy_text",

@@ -6,8 +6,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from holdfast.core.ids import uuid7
@@ -16,6 +16,7 @@ from holdfast.core.kind import Kind, Policy, make_kind
 from holdfast.core.payload import encode
 from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
+from holdfast.declaring import KindDecorator, PeriodicDecorator
 from holdfast.errors import ConfigurationError, JobNotFound, ResultTimeout
 from holdfast.handles import Job, JobKind
 from holdfast.postgres import calls
@@ -27,12 +28,11 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
     from holdfast.postgres.ledger import SyncLedger
     from holdfast.postgres.reads import JobOutcome, JobRow
     from holdfast.services.client import Background, Client
-    from holdfast.services.inside import InsideWorker
     from holdfast.services.limiter import RateLimiter
     from holdfast.services.periodic import Periodic
 
-P = ParamSpec("P")
-R = TypeVar("R")
+#: What an open `Holdfast` holds.
+_CONNECTED = ("_settings", "_database", "_client", "_sync", "_background", "_limiter")
 
 _random = random.SystemRandom()
 
@@ -99,7 +99,7 @@ class Holdfast:
         limit: int | None = None,
         limit_by: KeyBy | None = None,
         group_by: KeyBy | None = None,
-    ) -> "_Decorator":
+    ) -> KindDecorator:
         """Register a function, async or plain, as the handler of a kind of job.
 
         name: what the ledger calls it; the function's name by default. Jobs in the ledger refer to it.
@@ -136,9 +136,9 @@ class Holdfast:
             silent_after=silent_after,
             limit_max=limit,
         )
-        return _Decorator(
-            self,
-            lambda handler: make_kind(
+
+        def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
+            kind = make_kind(
                 handler,
                 name=name or handler.__name__,
                 queue=queue,
@@ -149,8 +149,10 @@ class Holdfast:
                 unique=unique,
                 group_by=group_by,
                 limit_by=limit_by,
-            ),
-        )
+            )
+            return JobKind(self, self._register(kind))
+
+        return KindDecorator(make)
 
     def periodic(
         self,
@@ -161,7 +163,7 @@ class Holdfast:
         overlap: bool = False,
         tick_as: str | None = None,
         arguments: Mapping[str, Any] | None = None,
-    ) -> "_Periodic":
+    ) -> PeriodicDecorator:
         """Enqueue a job at the times of a cron expression: above `job`, or alone, which makes a job with its defaults.
 
         cron: minute hour day-of-month month day-of-week, as in crontab(5); with six fields the first is the second.
@@ -186,14 +188,16 @@ class Holdfast:
         """
         from holdfast.periodics import make_periodic
 
-        def declare(kind: JobKind[..., Any]) -> None:
+        def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
+            kind = handler if isinstance(handler, JobKind) else self.job()(handler)
             self._declare(
                 make_periodic(
                     kind, cron=cron, tz=tz, name=name, overlap=overlap, tick_as=tick_as, arguments=arguments or {}
                 )
             )
+            return kind
 
-        return _Periodic(self, declare)
+        return PeriodicDecorator(make)
 
     @property
     def periodics(self) -> "Mapping[str, Periodic]":
@@ -402,11 +406,15 @@ class Holdfast:
         ...     print(await (await send_mail.enqueue(to="ada@example.org")).result(timeout=30))
         sent to ada@example.org
         """
+        from holdfast.hosting import inside_worker
+
         changes = {"queues": queues, "kinds": kinds, "slots": slots, "drain_timeout": drain_timeout}
         settings = self.settings.with_changes(**changes)
         served = self.served_kinds(settings)
         database = await asyncio.to_thread(lambda: self.database)
-        inside = self._make_inside(settings, served, database.dsn)
+        inside = inside_worker(
+            settings, served, self.served_queues(settings), self.periodics, database.dsn, new_id=new_id
+        )
         running = asyncio.create_task(inside.run())
         try:
             yield
@@ -429,28 +437,6 @@ class Holdfast:
                 yield
 
         return run
-
-    def _make_inside(self, settings: "Settings", kinds: Mapping[str, Kind], dsn: str) -> "InsideWorker":
-        from holdfast.events import Sinks
-        from holdfast.instrument.logs import LogSink
-        from holdfast.services.inside import InsideWorker
-        from holdfast.services.worker import Worker
-
-        alone = next((kind.name for kind in kinds.values() if kind.isolation == "process"), None)
-        if alone is not None and settings.app is None:
-            raise ConfigurationError(
-                f"{alone} has isolation 'process', and a process of its own must find it: set HOLDFAST_APP to"
-                " module:attribute, for example tasks:hf, or run it by: holdfast worker"
-            )
-        sinks = Sinks([LogSink()])
-        wanted = settings.worker_settings(queues=self.served_queues(settings))
-
-        def make(worker_id: UUID) -> Worker:
-            return Worker(
-                dsn, kinds, wanted, worker_id=worker_id, app=settings.app, periodics=self.periodics, sinks=sinks
-            )
-
-        return InsideWorker(make, new_id, sinks)
 
     # Rate limits ---------------------------------------------------------------------------------------------
 
@@ -497,6 +483,22 @@ class Holdfast:
         if self._database is not None:
             raise ConfigurationError("this Holdfast is connected already; call use() before anything else, or close()")
         self._settings = settings
+
+    @contextlib.contextmanager
+    def elsewhere(self, settings: "Settings") -> Iterator[None]:
+        """Use other settings while the block lasts, for `holdfast.testing`; what is open now stays, for afterwards."""
+        kept = {name: getattr(self, name) for name in _CONNECTED}
+        for name in _CONNECTED:
+            setattr(self, name, None)
+        self._settings = settings
+        try:
+            yield
+        finally:
+            if self._client is not None:
+                self._client.abandon()
+            self.close_sync()
+            for name, value in kept.items():
+                setattr(self, name, value)
 
     @property
     def database(self) -> "Database":
@@ -588,48 +590,6 @@ class Holdfast:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-class _Decorator:
-    """What `Holdfast.job` returns: keeps the types of the function it decorates."""
-
-    def __init__(self, holdfast: Holdfast, make: Callable[[Callable[..., Any]], Kind]) -> None:
-        self._holdfast = holdfast
-        self._make = make
-
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], R]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, R]) -> JobKind[P, R]: ...
-    def __call__(self, handler: Callable[..., Any]) -> JobKind[Any, Any]:
-        return JobKind(self._holdfast, self._holdfast._register(self._make(handler)))
-
-
-class _Periodic:
-    """What `Holdfast.periodic` returns: declares the schedule and gives the kind back."""
-
-    def __init__(self, holdfast: Holdfast, declare: Callable[[JobKind[..., Any]], None]) -> None:
-        self._holdfast = holdfast
-        self._declare = declare
-
-    @overload
-    def __call__(self, handler: JobKind[P, R]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], R]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, R]) -> JobKind[P, R]: ...
-    def __call__(self, handler: Callable[..., Any]) -> JobKind[Any, Any]:
-        kind = handler if isinstance(handler, JobKind) else self._holdfast.job()(handler)
-        self._declare(kind)
-        return kind
 
 
 def _which_kinds(kinds: Mapping[str, Kind]) -> str:

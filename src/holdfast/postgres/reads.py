@@ -407,3 +407,8 @@ def pause_queues(names: Sequence[str], *, paused: bool) -> Call[str]:
 def list_names(limit: int = 200) -> Call[tuple[list[str], list[str]]]:
     """Queues and kinds of live workers."""
     return Call("list_names", statement("list_names"), {"limit": limit}, lambda queues, kinds: (queues, kinds))
+
+
+def jobs_in_order(*, kind: str | None = None, status: str | None = None, limit: int = 1000) -> Call[JobRow]:
+    """Whole jobs, oldest first."""
+    return Call("jobs_in_order", statement("jobs_in_order"), {"kind": kind, "status": status, "limit": limit}, JobRow)

@@ -29,6 +29,11 @@ class Client:
         await self._waiting.close()
         self.waiter.close()
 
+    def abandon(self) -> None:
+        """Cut both connections, from outside of the event loop or after its end."""
+        self.ledger.drop()
+        self._waiting.drop()
+
 
 class Background:
     """An event loop in a thread of its own: so threads that wait share one statement, as tasks do."""
