@@ -460,6 +460,28 @@ async def test_the_keys_of_a_kind_are_on_its_jobs_rows(hf: Holdfast, conn: Sessi
     ]
 
 
+async def test_a_limit_of_the_kind_and_one_of_each_group_hold_together(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf, limit=3, group_by="to")
+    for to in ("ann", "ann", "bob", "bob", "eve", "joe"):
+        await kind.enqueue(to)
+    worker = support.register(conn)
+    first = support.claim(conn, worker, 10, kinds=["mail"])
+    assert len({each["args"]["to"] for each in first}) == len(first) == 3
+    assert support.claim(conn, worker, 10, kinds=["mail"]) == []
+    support.settle(conn, worker, first[0])
+    (next_one,) = support.claim(conn, worker, 10, kinds=["mail"])
+    assert next_one["args"]["to"] not in {each["args"]["to"] for each in first[1:]}
+
+
+async def test_a_limit_by_key_holds_for_each_key(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf, limit=2, limit_by="to")
+    for to in ("ann", "ann", "ann", "bob", "bob", "bob"):
+        await kind.enqueue(to)
+    worker = support.register(conn)
+    claimed = [run["args"]["to"] for _ in range(3) for run in support.claim(conn, worker, 10, kinds=["mail"])]
+    assert sorted(claimed) == ["ann", "ann", "bob", "bob"]
+
+
 # Cancel, retry, get
 
 

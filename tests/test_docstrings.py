@@ -12,6 +12,7 @@ import threading
 import types
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from tests.services.helpers import app_on, working
 
 #: These need optional packages or are programs.
 NOT_HERE = ("holdfast.cli", "holdfast.web")
+HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to.md"
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
@@ -94,6 +96,19 @@ def test_the_examples_of_a_module_run(module: types.ModuleType, shell: Shell) ->
         test.globs.update({name: shell.names[name] for name in ("hf", "send_mail")})
         runner.run(test, compileflags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, out=said.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
+
+
+def test_the_how_to_page_runs_from_top_to_bottom(shell: Shell) -> None:
+    """But for its first lines, which make the `hf` that stands for the test's."""
+    text = HOW_TO.read_text().replace("\n>>> hf = Holdfast()\n", "\n").replace("\n```\n", "\n\n")
+    names = {"hf": shell.hf}
+    del shell.hf._kinds["send_mail"]
+    test = doctest.DocTestParser().get_doctest(text, names, HOW_TO.name, str(HOW_TO), 0)
+    runner = doctest.DocTestRunner()
+    said: list[str] = []
+    runner.run(test, compileflags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, out=said.append)
+    assert runner.failures == 0, "".join(said)
+    assert runner.tries >= 35
 
 
 def test_an_example_that_is_wrong_is_found(shell: Shell) -> None:
