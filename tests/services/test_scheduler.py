@@ -123,8 +123,9 @@ async def test_the_ticks_of_an_outage_are_one_job(started: Any, database: str, c
     process = started(report_app(database))
     await process.step()
     pass_minutes(conn, 63)
-    await process.step()
-    await process.step()
+    for _ in range(3):
+        await process.step()
+        finish_all(conn)
     assert due(conn) == ["00:35"]
     assert schedule(conn)["next_at"] == START + timedelta(minutes=65)
 
@@ -138,6 +139,24 @@ async def test_an_unknown_commit_is_no_second_job(started: Any, database: str, c
     call = calls.tick_schedule("report", seen, after, hf.periodics["report"].prepare(seen))
     assert [(await process.ledger.one(call)).verdict for _ in range(2)] == ["enqueued", "lost"]
     assert len(jobs(conn)) == 1
+
+
+async def test_who_comes_too_late_for_a_tick_has_not_the_next_one_instead(
+    started: Any, database: str, conn: Session
+) -> None:
+    """A process read the schedule, stood still, and goes on when the next tick is due already."""
+    hf = report_app(database)
+    process = started(hf)
+    await process.step()
+    pass_minutes(conn, 5)
+    seen, after = START + timedelta(minutes=5), START + timedelta(minutes=10)
+    late = calls.tick_schedule("report", seen, after, hf.periodics["report"].prepare(seen))
+    await process.step()
+    finish_all(conn)
+    pass_minutes(conn, 5)
+    assert (await process.ledger.one(late)).verdict == "lost"
+    await process.step()
+    assert due(conn) == ["00:35", "00:40"]
 
 
 async def test_a_tick_passes_while_the_job_before_is_not_done(started: Any, database: str, conn: Session) -> None:

@@ -16,7 +16,7 @@ DECLARE
     _job      record;
 BEGIN
     UPDATE holdfast.schedules AS s
-    SET next_at = greatest(tick_schedule.next_at, _now), last_at = tick_schedule.seen_at
+    SET next_at = tick_schedule.next_at, last_at = tick_schedule.seen_at
     WHERE s.name = tick_schedule.name AND s.next_at = tick_schedule.seen_at AND s.next_at <= _now AND NOT s.paused
     RETURNING s.queue, s.kind, s.overlap, s.last_job_id INTO _schedule;
     IF NOT FOUND THEN

@@ -109,7 +109,7 @@ DECLARE
     _job      record;
 BEGIN
     UPDATE holdfast.schedules AS s
-    SET next_at = greatest(tick_schedule.next_at, _now), last_at = tick_schedule.seen_at
+    SET next_at = tick_schedule.next_at, last_at = tick_schedule.seen_at
     WHERE s.name = tick_schedule.name AND s.next_at = tick_schedule.seen_at AND s.next_at <= _now AND NOT s.paused
     RETURNING s.queue, s.kind, s.overlap, s.last_job_id INTO _schedule;
     IF NOT FOUND THEN
@@ -140,6 +140,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (8, '008_schedules', '6d07fdcd24e2f5d741a96adce1ac3a9a3f1e493496c39b802f24d7950fb44761');
+    VALUES (8, '008_schedules', '2ca1625c08698dbcea0a83a9ba506e13f8cdd82f4986f669b517bfbc23232ce8');
 END
 $holdfast$;
