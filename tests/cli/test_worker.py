@@ -178,3 +178,39 @@ def test_a_database_without_a_schema_is_not_worked_on(bare: str, folder: Path) -
     answer = holdfast("worker", "tasks:hf", cwd=folder, DATABASE_URL=bare)
     assert answer.code == 1
     assert answer.err.startswith("error: the database lacks ")
+
+
+ISOLATED = """
+import os
+import psycopg
+from holdfast import Context, Holdfast
+
+hf = Holdfast()
+
+
+@hf.job(isolation="process", max_attempts=1)
+def book(ctx: Context, crash: bool) -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as conn:
+        conn.execute("INSERT INTO effects VALUES (%s)", (str(ctx.job_id),))
+        ctx.complete_sync(conn, result="in its own process")
+    ctx.log.warning("said in its own process")
+    if crash:
+        os._exit(3)
+"""
+
+
+def test_a_handler_in_a_process_of_its_own_settles_in_its_own_transaction(
+    database: str, conn: Session, folder: Path
+) -> None:
+    """Also when it dies between its commit and its answer."""
+    conn.execute("CREATE TABLE effects (job text)")
+    (folder / "tasks.py").write_text(ISOLATED)
+    ids = [enqueue(conn, kind="book", args={"crash": crash}) for crash in (False, True)]
+    with running("worker", "tasks:hf", cwd=folder, DATABASE_URL=database) as worker:
+        for job_id in ids:
+            assert eventually(ended(conn, job_id), worker.explain)["result"] == "in its own process"
+        worker.says(f"[book {ids[0]} attempt 1] said in its own process")
+        stopped(worker)
+    assert [events(conn, job_id) for job_id in ids] == [[], []]
+    effects = {row["job"] for row in conn.execute("SELECT job FROM effects").fetchall()}
+    assert effects == {str(job_id) for job_id in ids}

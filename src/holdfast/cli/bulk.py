@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from holdfast.cli.output import clean, is_plain, print_json, relative, show, table
+from holdfast.cli.output import clean, print_json, relative, show, table
 from holdfast.postgres import calls, reads
 from holdfast.postgres.ledger import SyncLedger
 
@@ -124,7 +124,7 @@ def _go_through(
 @contextmanager
 def _bar(verb: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's standard error, and nothing elsewhere."""
-    if is_plain(sys.stderr) and not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield lambda _: None
         return
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
