@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from holdfast.cli.output import clean, print_json, relative, show, table
+from holdfast.errors import ConfigurationError
 from holdfast.postgres import calls, reads
 from holdfast.postgres.ledger import SyncLedger
 
@@ -95,7 +96,7 @@ def _preview(ledger: SyncLedger, action: Action, groups: Sequence[reads.Matching
 def _ask(ledger: SyncLedger, action: Action, groups: Sequence[reads.MatchingJobs], manner: Manner) -> None:
     if not sys.stdin.isatty() or manner.as_json:
         total = sum(group.jobs for group in groups)
-        raise typer.BadParameter(
+        raise ConfigurationError(
             f"this would {action.verb} {_jobs(total)}; add --yes to do it, or --dry-run to look at them"
         )
     _preview(ledger, action, groups, manner)

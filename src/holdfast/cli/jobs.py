@@ -16,7 +16,7 @@ from holdfast.cli.filters import Error, Key, KindName, Newer, Older, Queue, as_o
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, console, first_line, print_json, relative, show, span, table
 from holdfast.cli.timeline import describe_job, timeline
-from holdfast.errors import JobNotFound
+from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.postgres import calls, reads
 from holdfast.postgres.reads import JobSummary
 
@@ -192,7 +192,7 @@ def _carry_out(
     is_filter = is_filter or wanted != reads.JobFilter()
     if bool(ids) == is_filter:
         command = f"holdfast jobs {action.verb}"
-        raise typer.BadParameter(
+        raise ConfigurationError(
             f"{'give ids or a filter, not both' if ids else f'which jobs to {action.verb}?'}"
             f" By ids: {command} ID...; by a filter: {command} --kind NAME --dry-run"
         )
@@ -200,7 +200,7 @@ def _carry_out(
         if is_filter:
             raise typer.Exit(act(ledger, action, wanted, manner))
         if manner.dry_run:
-            raise typer.BadParameter("--dry-run looks at what a filter matches; single jobs: holdfast jobs show ID")
+            raise ConfigurationError("--dry-run looks at what a filter matches; single jobs: holdfast jobs show ID")
         verdicts = ledger.call(action.call(ids))
     _answer(verdicts, manner.as_json)
 
