@@ -8,6 +8,7 @@ from holdfast.core.retry import RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    GiveUp,
     HoldfastError,
     InvalidArguments,
     InvalidConnection,
@@ -32,6 +33,7 @@ __all__ = [
     "Context",
     "DatabaseUnavailable",
     "Decision",
+    "GiveUp",
     "Holdfast",
     "HoldfastError",
     "InvalidArguments",

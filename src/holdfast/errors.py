@@ -19,6 +19,7 @@ HoldfastError
 │   ├── JobFailed             waiting for the result of a job that ended `dead`
 │   ├── JobCancelled          waiting for the result of a job that ended `cancelled`
 │   └── LeaseLost             this run no longer holds its job: nothing was written
+├── GiveUp                    raised by a handler: no further attempt, the job is dead
 ├── WorkerGone                this worker was declared gone, which is final
 └── ResultTimeout             the job had not ended before the time that the caller gave
 """
@@ -174,6 +175,18 @@ class LeaseLost(JobError):
     ...             await ctx.progress(step)
     ...         except LeaseLost:
     ...             return  # somebody else runs this job now: stop what cannot be fenced
+    """
+
+
+class GiveUp(HoldfastError):
+    """Raised by a handler that knows that another attempt would be in vain: the job is dead at once, with this text.
+
+    >>> @hf.job(max_attempts=10)
+    ... async def charge(card: str) -> None:
+    ...     raise GiveUp(f"card {card} has expired")
+    >>> await (await charge.enqueue("4711")).result(timeout=30)
+    Traceback (most recent call last):
+    holdfast.errors.JobFailed: job ... (charge) is dead: GiveUp: card 4711 has expired
     """
 
 

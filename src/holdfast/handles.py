@@ -201,7 +201,9 @@ class JobKind(Generic[P, R]):
             "group_key": group_key, "limit_key": limit_key, "id": id,
         }  # fmt: skip
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return JobKind(self._program, self.kind, replace(self._options, **changes), conn or self._conn)
+        return JobKind(
+            self._program, self.kind, replace(self._options, **changes), self._conn if conn is None else conn
+        )
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> calls.NewJob:
         """A checked job that is not written yet, for `Holdfast.enqueue_many`. Raises `InvalidArguments`.

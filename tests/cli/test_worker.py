@@ -183,7 +183,7 @@ def test_a_database_without_a_schema_is_not_worked_on(bare: str, folder: Path) -
 ISOLATED = """
 import os
 import psycopg
-from holdfast import Context, Holdfast
+from holdfast import Context, GiveUp, Holdfast
 
 hf = Holdfast()
 
@@ -196,6 +196,11 @@ def book(ctx: Context, crash: bool) -> None:
     ctx.log.warning("said in its own process")
     if crash:
         os._exit(3)
+
+
+@hf.job(isolation="process")
+def refuse() -> None:
+    raise GiveUp("in vain")
 """
 
 
@@ -210,6 +215,8 @@ def test_a_handler_in_a_process_of_its_own_settles_in_its_own_transaction(
         for job_id in ids:
             assert eventually(ended(conn, job_id), worker.explain)["result"] == "in its own process"
         worker.says(f"[book {ids[0]} attempt 1] said in its own process")
+        refused = enqueue(conn, kind="refuse", max_attempts=10)
+        assert eventually(ended(conn, refused, "dead"), worker.explain)["error"]["message"] == "in vain"
         stopped(worker)
     assert [events(conn, job_id) for job_id in ids] == [[], []]
     effects = {row["job"] for row in conn.execute("SELECT job FROM effects").fetchall()}

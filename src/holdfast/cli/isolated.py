@@ -17,7 +17,7 @@ from uuid import UUID
 from holdfast.cli.job_logging import log_to_stderr
 from holdfast.cli.loading import load_app
 from holdfast.core.kind import Kind
-from holdfast.errors import InvalidArguments, InvalidResult, LeaseLost
+from holdfast.errors import GiveUp, InvalidArguments, InvalidResult, LeaseLost
 from holdfast.postgres.calls import Claimed
 from holdfast.services.run import Context, JobSnoozed, use_context
 
@@ -88,7 +88,7 @@ def main() -> None:
         link.answer("result", kind.encode_result(run(kind, context, kind.decode_arguments(call["args"]))))
     except JobSnoozed as snoozed:
         link.answer("snooze", snoozed.delay)
-    except (InvalidArguments, InvalidResult) as error:
+    except (InvalidArguments, InvalidResult, GiveUp) as error:
         link.answer("invalid", _describe(error))
     except BaseException as error:
         link.answer("failure", _describe(error))

@@ -19,7 +19,7 @@ from holdfast.core.fingerprint import fingerprint
 from holdfast.core.kind import Kind
 from holdfast.core.payload import encode, storable
 from holdfast.core.retry import LONGEST
-from holdfast.errors import InvalidResult, LeaseLost
+from holdfast.errors import GiveUp, InvalidResult, LeaseLost
 from holdfast.postgres.calls import Call, Claimed, Settlement, complete_run
 from holdfast.services.isolation import Answer, IsolatedCall, IsolatedFailure, Isolation, ProcessCrashed
 
@@ -393,7 +393,7 @@ class Run:
             return Settlement(self.job.id, self.job.lease, "complete", result=self.kind.encode_result(value))
         except JobSnoozed as snoozed:
             return Settlement(self.job.id, self.job.lease, "snooze", delay=snoozed.delay)
-        except InvalidResult as error:
+        except (InvalidResult, GiveUp) as error:
             return self._failure(error, delay=None)
         except asyncio.CancelledError as error:
             return self._stopped(error, dice)
