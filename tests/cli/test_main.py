@@ -1,5 +1,6 @@
 """The command as a whole: help, usage, and what an error becomes."""
 
+import shlex
 import socket
 import subprocess
 import sys
@@ -171,7 +172,11 @@ def complete(line: str, folder: Path, **given: str) -> list[str]:
 
 
 def test_a_shell_completes_commands_options_and_values(tmp_path: Path) -> None:
-    assert "complete_bash" in holdfast("--show-completion", "bash", cwd=tmp_path, SHELL="/bin/bash").out
+    shown = subprocess.run(
+        ["bash", "-c", f"{shlex.join(COMMAND)} --show-completion; exit $?"],  # the shell is told by who started it
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert "_HOLDFAST_COMPLETE=complete_bash" in shown.stdout, shown.stderr
     assert complete("holdfast j", tmp_path) == ["jobs"]
     assert "--status" in complete("holdfast jobs list --st", tmp_path)
     assert complete("holdfast jobs list --status d", tmp_path) == ["dead"]
