@@ -392,8 +392,8 @@ class Holdfast:
         Leases, retries, schedules and the sweeps are those of `holdfast worker`. What it promises less, for want of a
         supervisor:
 
-        - Nobody sees this process die. Its jobs are rescued by another Holdfast process within 35 s, not within 1; where
-          there is no other, by this one within 35 s of its next start.
+        - Nobody sees this process die. Its jobs are rescued by another Holdfast process within 35 s, not within 1;
+          where there is no other, by this one within 35 s of its next start.
         - There is no quarantine. A job that took part in two crashes is suspect, and waits for a `holdfast worker`.
         - Handlers share the event loop and the interpreter with the program: what blocks one blocks the other, and the
           crash of one ends the other. Kinds with `isolation="process"` need the setting `app`.
