@@ -21,6 +21,7 @@ import pytest
 import holdfast
 import holdfast.testing
 from tests.services.helpers import app_on, working
+from tests.support import database_copy, open_session
 
 #: These need optional packages or are programs.
 NOT_HERE = ("holdfast.cli", "holdfast.web")
@@ -44,6 +45,7 @@ class Shell:
     """An event loop in a thread of its own, which what is awaited runs in, beside a worker."""
 
     def __init__(self, database: str) -> None:
+        self.database = database
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
@@ -60,6 +62,13 @@ class Shell:
         }  # fmt: skip
         self._working = working(database, self.hf, queues=["mail", "default"], poll=0.05)
         self.run(self._working.__aenter__())
+
+    def begin_anew(self) -> None:
+        self.hf._kinds.clear()
+        self.hf._periodics.clear()
+        self.hf._register(self.names["send_mail"].kind)
+        with open_session(self.database) as conn:
+            conn.execute("TRUNCATE holdfast.jobs, holdfast.rate_limit_requests")
 
     def execute(self, code: types.CodeType, names: dict[str, Any]) -> None:
         """Stands in for `exec`; a line that awaits is a coroutine."""
@@ -78,12 +87,21 @@ class Shell:
         self.loop.close()
 
 
+@pytest.fixture(scope="module")
+def started(bare: str, template: str) -> Iterator[Shell]:
+    with database_copy(bare, template) as database:
+        made = Shell(database)
+        yield made
+        made.close()
+
+
 @pytest.fixture
-def shell(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
-    made = Shell(database)
-    monkeypatch.setattr(doctest, "exec", made.execute, raising=False)
-    yield made
-    made.close()
+def shell(started: Shell, bare: str, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """One for all examples, each of which finds the kinds that it was made with, and no more."""
+    monkeypatch.setattr(doctest, "exec", started.execute, raising=False)
+    monkeypatch.setattr("holdfast.postgres.throwaway.local_server", lambda: bare)
+    started.begin_anew()
+    return started
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda module: module.__name__)
