@@ -21,7 +21,7 @@ from holdfast.errors import (
     SchemaMismatch,
 )
 from holdfast.handles import Job, JobKind
-from holdfast.services.run import Context, JobLogFilter, current_context
+from holdfast.services.context import Context, JobLogFilter, current_context
 
 if TYPE_CHECKING:
     from holdfast.config import Settings

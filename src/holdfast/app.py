@@ -20,7 +20,7 @@ from holdfast.declaring import KindDecorator, PeriodicDecorator
 from holdfast.errors import ConfigurationError, JobNotFound, ResultTimeout
 from holdfast.handles import Job, JobKind
 from holdfast.postgres import calls
-from holdfast.services.run import Context
+from holdfast.services.context import Context
 
 if TYPE_CHECKING:  # what needs the database's driver is imported when it is used, so that `import holdfast` is quick
     from holdfast.config import Settings

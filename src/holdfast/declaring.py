@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from holdfast.handles import JobKind
-from holdfast.services.run import Context
+from holdfast.services.context import Context
 
 P = ParamSpec("P")
 R = TypeVar("R")

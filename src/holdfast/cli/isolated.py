@@ -19,7 +19,7 @@ from holdfast.cli.loading import load_app
 from holdfast.core.kind import Kind
 from holdfast.errors import GiveUp, InvalidArguments, InvalidResult, LeaseLost
 from holdfast.postgres.calls import Claimed
-from holdfast.services.run import Context, JobSnoozed, use_context
+from holdfast.services.context import Context, JobSnoozed, use_context
 
 
 class Link:

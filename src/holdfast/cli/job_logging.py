@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from holdfast.services.run import JobLogFilter
+from holdfast.services.context import JobLogFilter
 
 
 def log_to_stderr(level: int | str) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from holdfast.core.kind import Kind
-from holdfast.services.run import Context, use_context
+from holdfast.services.context import Context, use_context
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.handles import Job, JobKind
 from holdfast.postgres.calls import Claimed, NewJob
 from holdfast.postgres.reads import JobOutcome, JobRow
-from holdfast.services.run import Context, JobSnoozed
+from holdfast.services.context import Context, JobSnoozed
 from holdfast.testing.execution import blocking, call
 from holdfast.testing.expectations import Expectations
 
