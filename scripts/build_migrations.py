@@ -69,6 +69,11 @@ FROM_FUNCTIONS = {
         "prune_bookkeeping",
         "health_report",
     ),
+    "008_schedules": (
+        "schedules",
+        "declare_schedules",
+        "tick_schedule",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from holdfast.postgres.embedded import EmbeddedPostgres
-from holdfast.postgres.migrate import migrate_up
+from holdfast.postgres.throwaway import prepare
 from tests.sqs.local import LocalSqs, local_sqs
 from tests.support import Session, database_copy, open_session, with_database
 
@@ -23,20 +23,6 @@ SETTINGS = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "1h",
 }
-
-# The test clock: real time and a shift. `started_at` is when Postgres claims to have begun to serve; while it is
-# null, that is an hour ago, whatever the time.
-TEST_CLOCK = """
-CREATE SCHEMA holdfast_test;
-CREATE TABLE holdfast_test.clock (shift interval NOT NULL, started_at timestamptz);
-INSERT INTO holdfast_test.clock VALUES ('0', NULL);
-CREATE OR REPLACE FUNCTION holdfast.clock() RETURNS timestamptz
-LANGUAGE sql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS 'SELECT clock_timestamp() + (SELECT shift FROM holdfast_test.clock)';
-CREATE OR REPLACE FUNCTION holdfast.postgres_started_at() RETURNS timestamptz
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$SELECT coalesce((SELECT started_at FROM holdfast_test.clock), holdfast.clock() - interval '1 hour')$$;
-"""
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +49,7 @@ def template(bare: str) -> str:
     with psycopg.connect(bare, autocommit=True) as conn:
         conn.execute("CREATE DATABASE holdfast_template")
     dsn = with_database(bare, "holdfast_template")
-    migrate_up(dsn)
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(TEST_CLOCK)
+    prepare(dsn)
     return "holdfast_template"
 
 

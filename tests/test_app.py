@@ -1,6 +1,7 @@
 """`Holdfast` as a program uses it: enqueue, wait, cancel, retry, close, on a real Postgres."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,6 +16,7 @@ from holdfast import (
     DatabaseUnavailable,
     Holdfast,
     InvalidArguments,
+    InvalidResult,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -22,10 +24,13 @@ from holdfast import (
     RetryPolicy,
     SchemaMismatch,
 )
-from holdfast.app import Job, JobKind, Options, new_id
+from holdfast.app import new_id
+from holdfast.core.options import Options
+from holdfast.handles import Job, JobKind
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.waiter import Waiter
 from tests import support
+from tests.cli.command import eventually
 from tests.services.helpers import Relay, app_on, relay_to, until
 from tests.support import Session
 
@@ -44,7 +49,7 @@ async def relay(database: str) -> AsyncIterator[Relay]:
 
 def mail_kind(app: Holdfast, **options: Any) -> JobKind[..., Any]:
     @app.job(**options)
-    async def mail(to: str, copies: int = 1) -> str:
+    async def mail(to: str, copies: int = 1) -> Any:
         return f"{copies} to {to}"
 
     return mail
@@ -355,10 +360,128 @@ async def test_many_waiters_share_one_statement(relay: Relay, conn: Session) -> 
 async def test_closing_ends_the_wait_of_who_still_waits(hf: Holdfast) -> None:
     job = await mail_kind(hf).enqueue("ann")
     waiting = asyncio.create_task(job.result())
-    await until(lambda: hf._waiter is not None and hf._waiter._waiting)
+    await until(lambda: hf._client is not None and hf._client.waiter._waiting)
     await hf.close()
     with pytest.raises(DatabaseUnavailable, match="the job goes on"):
         await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_result_comes_back_in_the_type_that_the_handler_names(hf: Holdfast, conn: Session) -> None:
+    @hf.job(name="mail")
+    async def typed(to: str) -> tuple[datetime, set[str], UUID]:
+        raise NotImplementedError
+
+    at = datetime(2031, 1, 2, tzinfo=UTC)
+    job = await typed.enqueue("ann")
+    run(conn, result=[at.isoformat(), ["a", "b"], str(UUID(int=7))])
+    assert await job.result(timeout=20) == (at, {"a", "b"}, UUID(int=7))
+
+
+async def test_a_result_that_no_longer_fits_its_annotation_is_told(hf: Holdfast, conn: Session) -> None:
+    @hf.job(name="mail")
+    async def typed(to: str) -> int:
+        raise NotImplementedError
+
+    job = await typed.enqueue("ann")
+    run(conn, result="many")
+    with pytest.raises(InvalidResult, match=r"result of mail: Input should be a valid integer.*got 'many'.*hf\.get\("):
+        await job.result(timeout=20)
+
+
+async def test_a_handler_that_returns_nothing_may_have_stored_a_result(hf: Holdfast, conn: Session) -> None:
+    @hf.job(name="mail")
+    async def untyped(to: str) -> None: ...
+
+    job: Job[Any] = await untyped.enqueue("ann")
+    run(conn, result="in its own transaction")
+    assert await job.result(timeout=20) == "in its own transaction"
+    assert await hf.handle(job.id).result(timeout=20) == "in its own transaction"
+
+
+def test_a_handle_without_an_event_loop_has_the_same(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    done, waiting = kind.enqueue_sync("ann"), kind.options(delay=60).enqueue_sync("bob")
+    with pytest.raises(ResultTimeout):
+        done.result_sync(timeout=0.05)
+    run(conn, result={"sent": 1})
+    assert done.result_sync(timeout=20) == {"sent": 1}
+    assert hf.handle(done.id).result_sync() == {"sent": 1}
+    assert (done.status_sync(), waiting.status_sync(), waiting.progress_sync()) == ("succeeded", "queued", None)
+    assert hf.get_sync(done.id).args == {"to": "ann", "copies": 1}
+    assert waiting.cancel_sync() == "cancelled"
+    with pytest.raises(JobCancelled):
+        waiting.result_sync(timeout=20)
+    assert [each.verdict for each in hf.retry_sync([waiting.id])] == ["queued"]
+    with pytest.raises(JobNotFound):
+        hf.get_sync(new_id())
+    hf.close_sync()
+    eventually(lambda: connections(conn) == [])
+    assert not [each for each in threading.enumerate() if each.name == "holdfast-wait"]
+
+
+async def test_threads_that_wait_share_one_connection(relay: Relay, conn: Session) -> None:
+    hf = app_on(relay.dsn)
+    kind = mail_kind(hf)
+    handles: list[Job[Any]] = await asyncio.to_thread(hf.enqueue_many_sync, [kind.prepare(f"u{n}") for n in range(20)])
+    waiting = [asyncio.create_task(asyncio.to_thread(job.result_sync, 30)) for job in handles]
+    await until(lambda: relay.connected("holdfast wait"))
+    worker = support.register(conn)
+    claimed = support.claim(conn, worker, 20, kinds=["mail"])
+    support.settle_many(conn, worker, [(each["id"], each["lease"], "complete") for each in claimed])
+    assert await asyncio.gather(*waiting) == [None] * 20
+    await asyncio.to_thread(hf.close_sync)
+    assert relay.connected("holdfast wait") == 1
+
+
+def test_a_forked_process_makes_connections_of_its_own(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    kind.enqueue_sync("the parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            kind.enqueue_sync("the child")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    kind.enqueue_sync("the parent again")
+    hf.close_sync()
+    assert [row["args"]["to"] for row in jobs(conn)] == ["the parent", "the child", "the parent again"]
+
+
+async def test_the_keys_of_a_kind_are_on_its_jobs_rows(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf, unique=("to", "copies"), limit=2, limit_by="to", group_by=lambda to: to[0])
+    first, again = await kind.enqueue("ann"), await kind.enqueue("ann")
+    other = await kind.options(unique_key="mine", group_key="g", limit_key="l").enqueue("ann")
+    assert (again.created, again.id) == (False, first.id)
+    rows = [support.job(conn, job.id) for job in (first, other)]
+    assert [(row["unique_key"], row["group_key"], row["limit_key"], row["limit_max"]) for row in rows] == [
+        ('["ann",1]', "a", "mail:ann", 2),
+        ("mine", "g", "l", 2),
+    ]
+
+
+async def test_a_limit_of_the_kind_and_one_of_each_group_hold_together(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf, limit=3, group_by="to")
+    for to in ("ann", "ann", "bob", "bob", "eve", "joe"):
+        await kind.enqueue(to)
+    worker = support.register(conn)
+    first = support.claim(conn, worker, 10, kinds=["mail"])
+    assert len({each["args"]["to"] for each in first}) == len(first) == 3
+    assert support.claim(conn, worker, 10, kinds=["mail"]) == []
+    support.settle(conn, worker, first[0])
+    (next_one,) = support.claim(conn, worker, 10, kinds=["mail"])
+    assert next_one["args"]["to"] not in {each["args"]["to"] for each in first[1:]}
+
+
+async def test_a_limit_by_key_holds_for_each_key(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf, limit=2, limit_by="to")
+    for to in ("ann", "ann", "ann", "bob", "bob", "bob"):
+        await kind.enqueue(to)
+    worker = support.register(conn)
+    claimed = [run["args"]["to"] for _ in range(3) for run in support.claim(conn, worker, 10, kinds=["mail"])]
+    assert sorted(claimed) == ["ann", "ann", "bob", "bob"]
 
 
 # Cancel, retry, get

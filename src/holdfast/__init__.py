@@ -1,14 +1,18 @@
 """Holdfast keeps hold of every background job: leases, rescue of stuck jobs, and the truth about their health."""
 
-from holdfast.app import Holdfast, Job, JobKind
-from holdfast.config import Settings
+from typing import TYPE_CHECKING, Any
+
+from holdfast.app import Holdfast
 from holdfast.core.ratelimit import Decision
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    GiveUp,
     HoldfastError,
     InvalidArguments,
+    InvalidConnection,
+    InvalidResult,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -16,25 +20,56 @@ from holdfast.errors import (
     ResultTimeout,
     SchemaMismatch,
 )
-from holdfast.services.run import Context, current_context
+from holdfast.handles import Job, JobKind
+from holdfast.services.context import Context, JobLogFilter, current_context
+
+if TYPE_CHECKING:
+    from holdfast.config import Settings
+    from holdfast.postgres.calls import JobVerdict, NewJob
+    from holdfast.postgres.reads import JobRow
 
 __all__ = [
     "ConfigurationError",
     "Context",
     "DatabaseUnavailable",
     "Decision",
+    "GiveUp",
     "Holdfast",
     "HoldfastError",
     "InvalidArguments",
+    "InvalidConnection",
+    "InvalidResult",
     "Job",
     "JobCancelled",
     "JobFailed",
     "JobKind",
+    "JobLogFilter",
     "JobNotFound",
+    "JobRow",
+    "JobVerdict",
     "LeaseLost",
+    "NewJob",
     "ResultTimeout",
     "RetryPolicy",
     "SchemaMismatch",
     "Settings",
     "current_context",
 ]
+
+#: Imported on first use, so that `import holdfast` stays quick.
+_LATER = {
+    "JobRow": "holdfast.postgres.reads",
+    "JobVerdict": "holdfast.postgres.calls",
+    "NewJob": "holdfast.postgres.calls",
+    "Settings": "holdfast.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value

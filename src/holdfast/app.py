@@ -2,45 +2,37 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from holdfast.config import Settings, load_settings
 from holdfast.core.ids import uuid7
-from holdfast.core.job import DUE_YEARS, EARLIEST, LATEST
-from holdfast.core.kind import Kind, Policy, make_kind
-from holdfast.core.payload import encode, is_storable
+from holdfast.core.keys import KeyBy
+from holdfast.core.kind import CANARY, Kind, Policy, make_kind
+from holdfast.core.payload import encode
 from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
-from holdfast.errors import (
-    ConfigurationError,
-    DatabaseError,
-    InvalidArguments,
-    JobCancelled,
-    JobFailed,
-    JobNotFound,
-    ResultTimeout,
-)
-from holdfast.postgres import calls, reads
-from holdfast.postgres.database import Database, resolve_database
-from holdfast.postgres.ledger import AsyncLedger, SyncLedger
-from holdfast.services.canary import NAME as CANARY
-from holdfast.services.enqueuer import Enqueuer, chunks
-from holdfast.services.limiter import RateLimiter
-from holdfast.services.run import Context
-from holdfast.services.waiter import Waiter
-from holdfast.sqs.bell import SqsBells
+from holdfast.declaring import KindDecorator, PeriodicDecorator
+from holdfast.errors import ConfigurationError, JobNotFound, ResultTimeout
+from holdfast.handles import Job, JobKind
+from holdfast.postgres import calls
+from holdfast.services.context import Context
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:  # what needs the database's driver is imported when it is used, so that `import holdfast` is quick
+    from holdfast.config import Settings
+    from holdfast.postgres.database import Database
+    from holdfast.postgres.ledger import SyncLedger
+    from holdfast.postgres.reads import JobOutcome, JobRow
+    from holdfast.services.client import Background, Client
+    from holdfast.services.limiter import RateLimiter
+    from holdfast.services.periodic import Periodic
 
-MOST_DELAY = 10 * 366 * 86400.0
+#: What an open `Holdfast` holds.
+_CONNECTED = ("_settings", "_database", "_client", "_sync", "_background", "_limiter")
 
 _random = random.SystemRandom()
 
@@ -56,187 +48,31 @@ def new_id() -> UUID:
     return uuid7(milliseconds, fraction << 62 | _random.getrandbits(62))
 
 
-@dataclass(frozen=True)
-class Options:
-    """What may differ from job to job. Times in seconds."""
-
-    queue: str | None = None
-    priority: int | None = None
-    run_at: datetime | None = None
-    delay: float | None = None
-    unique_key: str | None = None
-    group_key: str | None = None
-    limit_key: str | None = None
-    id: UUID | None = None
-
-    def __post_init__(self) -> None:
-        _refuse_other_types(self)
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise InvalidArguments(f"run_at is {self.run_at!r}, which names no time zone; add one (datetime.UTC)")
-        if self.run_at is not None and not EARLIEST <= self.run_at <= LATEST:
-            raise InvalidArguments(f"run_at is {self.run_at!r}; {DUE_YEARS}")
-        if self.run_at is not None and self.delay is not None:
-            raise InvalidArguments("give run_at or delay, not both")
-        if self.delay is not None and not 0 <= self.delay <= MOST_DELAY:
-            raise InvalidArguments(f"delay is {self.delay!r}; it must be a number of seconds from 0 to ten years")
-        if self.priority is not None and not -1000 <= self.priority <= 1000:
-            raise InvalidArguments(f"priority is {self.priority}; it must be between -1000 (first) and 1000 (last)")
-        for name in ("queue", "unique_key", "group_key", "limit_key"):
-            value = getattr(self, name)
-            if value is not None and not (1 <= len(value) <= 200 and is_storable(value)):
-                raise InvalidArguments(
-                    f"{name} is {value[:60]!r}; it must have 1 to 200 characters, no NUL and no lone surrogates"
-                )
-
-
-_WANTED: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "queue": ((str,), "text"),
-    "priority": ((int,), "a whole number"),
-    "run_at": ((datetime,), "a datetime"),
-    "delay": ((int, float), "a number of seconds"),
-    "unique_key": ((str,), "text"),
-    "group_key": ((str,), "text"),
-    "limit_key": ((str,), "text"),
-    "id": ((UUID,), "a UUID"),
-}
-
-
-def _refuse_other_types(options: Options) -> None:
-    for name, (types, what) in _WANTED.items():
-        value = getattr(options, name)
-        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
-            raise InvalidArguments(f"{name} is {value!r:.60}; it must be {what}")
-
-
-class Job(Generic[R]):
-    """A handle on a job in the ledger. `created` is False when an equal `unique_key` was queued or running already."""
-
-    def __init__(self, holdfast: "Holdfast", id: UUID, *, kind: str, created: bool = True) -> None:
-        self._holdfast = holdfast
-        self.id = id
-        self.kind = kind
-        self.created = created
-
-    async def result(self, timeout: float | None = None) -> R:
-        """Wait until the job has ended and return what its handler returned, as JSON gives it back.
-
-        Raises `JobFailed` (it is dead), `JobCancelled`, `JobNotFound` (missing from the ledger for 5 seconds), or
-        `ResultTimeout` after `timeout` seconds; the job itself goes on then.
-        """
-        outcome = await self._holdfast._wait(self.id, timeout)
-        if outcome.status == "succeeded":
-            value: R = outcome.result
-            return value
-        if outcome.status == "cancelled":
-            raise JobCancelled(f"job {self.id} ({self.kind}) was cancelled")
-        error = outcome.error or {}
-        raise JobFailed(f"job {self.id} ({self.kind}) is dead: {error.get('type')}: {error.get('message')}")
-
-    async def status(self) -> str:
-        """queued, running, succeeded, dead or cancelled; `JobNotFound` when retention has removed it."""
-        return (await self._holdfast.get(self.id)).status
-
-    async def cancel(self) -> str:
-        """Ask for cancellation: cancelled (it had not begun), requested, finished or not_found."""
-        return (await self._holdfast.cancel([self.id]))[0].verdict
-
-    def __repr__(self) -> str:
-        return f"Job({self.kind}, {self.id})"
-
-
-class JobKind(Generic[P, R]):
-    """A handler that can be enqueued. Calling it runs it here and now, as the plain function it is."""
-
-    def __init__(self, holdfast: "Holdfast", kind: Kind, options: Options | None = None) -> None:
-        self._holdfast = holdfast
-        self.kind = kind
-        self._options = options or Options()
-
-    @property
-    def name(self) -> str:
-        """What the ledger calls this kind."""
-        return self.kind.name
-
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        run_at: datetime | None = None,
-        delay: float | None = None,
-        unique_key: str | None = None,
-        group_key: str | None = None,
-        limit_key: str | None = None,
-        id: UUID | None = None,
-    ) -> "JobKind[P, R]":
-        """The same kind with options for the jobs enqueued through it: `remind.options(delay=60).enqueue(...)`."""
-        given = {
-            "queue": queue, "priority": priority, "run_at": run_at, "delay": delay, "unique_key": unique_key,
-            "group_key": group_key, "limit_key": limit_key, "id": id,
-        }  # fmt: skip
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return JobKind(self._holdfast, self.kind, replace(self._options, **changes))
-
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> calls.NewJob:
-        """A checked job that is not written yet, for `Holdfast.enqueue_many`."""
-        options = self._options
-        return calls.NewJob(
-            id=options.id or new_id(),
-            queue=options.queue or self.kind.queue,
-            kind=self.kind.name,
-            args=self.kind.encode_arguments(args, kwargs),
-            policy=self._holdfast._policy_text(self.kind.policy),
-            priority=options.priority if options.priority is not None else (self.kind.priority or None),
-            run_at=options.run_at,
-            delay=options.delay,
-            unique_key=options.unique_key,
-            group_key=options.group_key,
-            # A limit of the kind is shared by all its jobs, unless a key parts them.
-            limit_key=options.limit_key or (None if self.kind.policy.limit_max is None else self.kind.name),
-        )
-
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Write a job with these arguments; returns when it is committed.
-
-        Raises `InvalidArguments`, `DatabaseUnavailable`.
-        """
-        (job,) = await self._holdfast.enqueue_many([self.prepare(*args, **kwargs)])
-        return job
-
-    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """`enqueue` for programs without an event loop."""
-        (job,) = self._holdfast.enqueue_many_sync([self.prepare(*args, **kwargs)])
-        return job
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return self.kind.handler(*args, **kwargs)
-
-
 class Holdfast:
     """Job kinds, and the ledger that their jobs are in. Connects on first use.
 
-    >>> hf = Holdfast()
+    database_url: the ledger's Postgres; else `DATABASE_URL` or the settings; else a local server of its own.
+
+    >>> hf = Holdfast("postgresql://127.0.0.1/app")
     >>> @hf.job(queue="mail", max_attempts=3)
     ... async def send_mail(to: str) -> str:
     ...     return f"sent to {to}"
-    >>> send_mail.name
-    'send_mail'
+    >>> sorted(hf.kinds)
+    ['send_mail']
     """
 
-    def __init__(self, database_url: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(self, database_url: str | None = None, *, settings: "Settings | None" = None) -> None:
         self._database_url = database_url
         self._settings = settings
         self._kinds: dict[str, Kind] = {}
         self._policies: dict[Policy, str] = {}
+        self._periodics: dict[str, Periodic] = {}
         self._database: Database | None = None
         self._resolving = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ledger: AsyncLedger | None = None
-        self._enqueuer: Enqueuer | None = None
-        self._bells: SqsBells | None = None
-        self._waiter: Waiter | None = None
-        self._waiter_ledger: AsyncLedger | None = None
+        self._client: Client | None = None
         self._sync: SyncLedger | None = None
+        self._background: tuple[Background, Client] | None = None
+        self._pid = os.getpid()
         self._limiter: tuple[asyncio.AbstractEventLoop, RateLimiter] | None = None
 
     # Kinds ---------------------------------------------------------------------------------------------------
@@ -257,10 +93,13 @@ class Holdfast:
         retry: RetryPolicy = DEFAULT_RETRY,
         timeout: float | None = 3600.0,
         silent_after: float | None = None,
-        rescue: str = "requeue",
-        isolation: str | None = None,
+        rescue: Literal["requeue", "dead"] = "requeue",
+        isolation: Literal["async", "thread", "process"] | None = None,
+        unique: KeyBy | None = None,
         limit: int | None = None,
-    ) -> "_Decorator":
+        limit_by: KeyBy | None = None,
+        group_by: KeyBy | None = None,
+    ) -> KindDecorator:
         """Register a function, async or plain, as the handler of a kind of job.
 
         name: what the ledger calls it; the function's name by default. Jobs in the ledger refer to it.
@@ -272,7 +111,21 @@ class Holdfast:
         rescue: "requeue", or "dead" for what must not run twice.
         isolation: "async" or "thread", by the kind of function; or "process": a process of its own for each run, which
             can be killed and takes nobody with it. It costs the start of an interpreter.
+        unique: while a job with the same key is queued or running, enqueueing gives its handle instead of a second job.
+            True: all arguments make the key; "to" or ("to", "subject"): these; a function of some of the arguments, by
+            their names, gives the key, or None for none: lambda to: to.lower().
         limit: how many jobs of this kind may run at a time, over all workers.
+        limit_by: the limit holds for each key (made as for `unique`), not for the kind: limit=2, limit_by="tenant".
+        group_by: of the jobs of one key (made as for `unique`) in a queue, whatever their kinds, one runs at a time.
+
+        Raises `ConfigurationError` for a value out of range, a handler whose arguments cannot be JSON, or a name twice.
+
+        >>> @hf.job(queue="mail", retry=RetryPolicy(base=1, cap=60), unique="user", limit=2, limit_by="tenant")
+        ... async def send_report(tenant: str, user: str) -> str:
+        ...     return f"{user} of {tenant}"
+        >>> job = await send_report.enqueue(tenant="acme", user="ada")
+        >>> await job.result(timeout=30)
+        'ada of acme'
         """
         policy = Policy(
             max_attempts=max_attempts,
@@ -283,9 +136,9 @@ class Holdfast:
             silent_after=silent_after,
             limit_max=limit,
         )
-        return _Decorator(
-            self,
-            lambda handler: make_kind(
+
+        def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
+            kind = make_kind(
                 handler,
                 name=name or handler.__name__,
                 queue=queue,
@@ -293,12 +146,81 @@ class Holdfast:
                 policy=policy,
                 context_type=Context,
                 isolation=isolation,
-            ),
-        )
+                unique=unique,
+                group_by=group_by,
+                limit_by=limit_by,
+            )
+            return JobKind(self, self._register(kind))
 
-    def served_queues(self, settings: Settings) -> tuple[str, ...]:
+        return KindDecorator(make)
+
+    def periodic(
+        self,
+        cron: str,
+        *,
+        tz: str = "UTC",
+        name: str | None = None,
+        overlap: bool = False,
+        tick_as: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> PeriodicDecorator:
+        """Enqueue a job at the times of a cron expression: above `job`, or alone, which makes a job with its defaults.
+
+        cron: minute hour day-of-month month day-of-week, as in crontab(5); with six fields the first is the second.
+        tz: the name of the time zone that the times are in. Where its clocks are set forward, a job at a skipped time
+            runs right after; where they are set back, one at a repeated time runs once.
+        name: what the ledger calls the schedule; the kind's name by default.
+        overlap: whether a tick enqueues a job while that of the tick before is still queued or running.
+        tick_as: the handler's argument that receives the time of the tick, an aware datetime.
+        arguments: the others of the handler.
+
+        Each tick is one job, however many processes there are; the ticks of an outage are one job. Any worker of a
+        program that declares the schedule enqueues its jobs; once no program does, it is shown and does not tick.
+
+        Raises `ConfigurationError` for an expression, time zone or argument that cannot be, and a name twice.
+
+        >>> @hf.periodic("30 7 * * MON-FRI", tz="Europe/Berlin", tick_as="day", arguments={"to": "ada"})
+        ... @hf.job(queue="mail")
+        ... async def morning_report(to: str, day: datetime) -> str:
+        ...     return f"{day:%A} for {to}"
+        >>> hf.periodics["morning_report"].schedule.next_after(datetime(2026, 3, 27, 12, tzinfo=UTC)).isoformat()
+        '2026-03-30T05:30:00+00:00'
+        """
+        from holdfast.periodics import make_periodic
+
+        def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
+            kind = handler if isinstance(handler, JobKind) else self.job()(handler)
+            self._declare(
+                make_periodic(
+                    kind, cron=cron, tz=tz, name=name, overlap=overlap, tick_as=tick_as, arguments=arguments or {}
+                )
+            )
+            return kind
+
+        return PeriodicDecorator(make)
+
+    @property
+    def periodics(self) -> "Mapping[str, Periodic]":
+        """The schedules declared here, by name.
+
+        >>> @hf.periodic("*/5 * * * *", name="five minutes")
+        ... def poll() -> None: ...
+        >>> hf.periodics["five minutes"].schedule.time_zone
+        'UTC'
+        """
+        return self._periodics
+
+    def served_kinds(self, settings: "Settings") -> Mapping[str, Kind]:
+        """The kinds that a worker of this program runs: those of the settings, else all; unknown ones are refused."""
+        unknown = [name for name in settings.kinds if name not in self._kinds]
+        if unknown:
+            raise ConfigurationError(f"this program has no kind of job {unknown[0]!r}; {_which_kinds(self._kinds)}")
+        return {name: self._kinds[name] for name in settings.kinds} or self._kinds
+
+    def served_queues(self, settings: "Settings") -> tuple[str, ...]:
         """The queues that a worker of this program serves: those of the settings, else those of its kinds."""
-        return settings.queues or tuple(sorted({kind.queue for kind in self._kinds.values()})) or ("default",)
+        kinds = self.served_kinds(settings).values()
+        return settings.queues or tuple(sorted({kind.queue for kind in kinds})) or ("default",)
 
     def _register(self, kind: Kind) -> Kind:
         if kind.name == CANARY:
@@ -309,39 +231,65 @@ class Holdfast:
         self._kinds[kind.name] = kind
         return kind
 
-    def _policy_text(self, policy: Policy) -> str:
+    def _declare(self, periodic: "Periodic") -> None:
+        name = periodic.schedule.name
+        if name in self._periodics:
+            raise ConfigurationError(f"two schedules are called {name!r}; give one of them another name: name=...")
+        self._periodics[name] = periodic
+
+    def new_id(self) -> UUID:
+        """An id for a job: unique, and sorted by the time it was made.
+
+        >>> hf.new_id() < hf.new_id()
+        True
+        """
+        return new_id()
+
+    def policy_text(self, policy: Policy) -> str:
+        """A kind's policy as the ledger reads it."""
         if policy not in self._policies:
             self._policies[policy] = encode(policy.as_json(), what="policy")
         return self._policies[policy]
 
     # Jobs ----------------------------------------------------------------------------------------------------
 
-    async def enqueue_many(self, jobs: Iterable[calls.NewJob]) -> list[Job[Any]]:
-        """Write prepared jobs, in transactions of at most 1,000 jobs or 4 MiB; the handles in the same order.
+    async def enqueue_many(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
+        """Write prepared jobs, in transactions of at most 1,000; the handles in the same order.
 
-        >>> async def welcome(users):
-        ...     return await hf.enqueue_many(send_mail.prepare(to=user) for user in users)
+        conn: your own asyncio connection or session, with an open transaction: they are written in it (see
+        `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`.
+
+        >>> jobs = await hf.enqueue_many(send_mail.prepare(to=f"user{n}@example.org") for n in range(3))
+        >>> await jobs[2].result(timeout=30)
+        'sent to user2@example.org'
         """
         prepared = list(jobs)
-        answers = await (await self._open()).enqueue(prepared)
-        return self._handles(prepared, answers)
+        if conn is None:
+            return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
+        from holdfast.postgres import borrowed
+        from holdfast.services.enqueuer import chunks, in_order
 
-    def enqueue_many_sync(self, jobs: Iterable[calls.NewJob]) -> list[Job[Any]]:
-        """`enqueue_many` for programs without an event loop."""
-        prepared = list(jobs)
-        if self._sync is None:
-            self._sync = SyncLedger(self.database.dsn, name="holdfast enqueue")
         answers: list[calls.Enqueued] = []
         for chunk in chunks(prepared):
-            call = calls.enqueue_many(chunk)
-            try:
-                found = self._sync.call(call)
-            except DatabaseError:
-                # The commit may have happened. The ids are ours, so the same call again doubles nothing.
-                found = self._sync.call(call)
-            answers += sorted(found, key=lambda answer: answer.ord)
-            with contextlib.suppress(DatabaseError):  # a bell may be lost: workers poll
-                self._sync.call(calls.ring(sorted({job.queue for job in chunk})))
+            answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
+        return self._handles(prepared, answers)
+
+    def enqueue_many_sync(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
+        """`enqueue_many` for programs without an event loop; `conn` is a blocking connection or session.
+
+        >>> len(hf.enqueue_many_sync(send_mail.prepare(to=f"user{n}@example.org") for n in range(3)))
+        3
+        """
+        from holdfast.services.enqueuer import SyncEnqueuer, chunks, in_order
+
+        prepared = list(jobs)
+        if conn is None:
+            return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
+        from holdfast.postgres import borrowed
+
+        answers: list[calls.Enqueued] = []
+        for chunk in chunks(prepared):
+            answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
         return self._handles(prepared, answers)
 
     def _handles(self, prepared: list[calls.NewJob], answers: list[calls.Enqueued]) -> list[Job[Any]]:
@@ -350,26 +298,147 @@ class Holdfast:
             for job, answer in zip(prepared, answers, strict=True)
         ]
 
-    async def get(self, id: UUID) -> reads.JobRow:
-        """A job as the ledger has it; `JobNotFound` when it has none of that id."""
-        await self._open()
-        assert self._ledger is not None
-        rows = await self._ledger.call(reads.job(id))
-        if not rows:
-            raise JobNotFound(f"no job has the id {id}; it may have been removed after its retention")
-        return rows[0]
+    def handle(self, id: UUID) -> Job[Any]:
+        """A handle on a job of any kind that is known by its id. Asks nothing of the ledger.
 
-    async def cancel(self, ids: list[UUID]) -> list[calls.JobVerdict]:
-        """Ask for jobs to be cancelled; each verdict is cancelled, requested, finished or not_found."""
-        await self._open()
-        assert self._ledger is not None
-        return await self._ledger.call(calls.cancel_jobs(ids))
+        >>> job = await send_mail.enqueue(to="ada@example.org")
+        >>> await hf.handle(job.id).result(timeout=30)
+        'sent to ada@example.org'
+        """
+        return Job(self, id, kind=None, created=False)
 
-    async def retry(self, ids: list[UUID]) -> list[calls.JobVerdict]:
-        """Give ended jobs another life; each verdict is queued, unique_taken, running, succeeded or not_found."""
-        await self._open()
-        assert self._ledger is not None
-        return await self._ledger.call(calls.retry_jobs(ids))
+    async def get(self, id: UUID) -> "JobRow":
+        """A job as the ledger has it, all its columns; `JobNotFound` when it has none of that id.
+
+        >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
+        >>> (await hf.get(job.id)).args
+        {'to': 'ada@example.org'}
+        """
+        from holdfast.postgres import reads
+
+        return _only(id, await (await self._open()).ledger.call(reads.job(id)))
+
+    def get_sync(self, id: UUID) -> "JobRow":
+        """`get` for programs without an event loop.
+
+        >>> hf.get_sync(send_mail.options(delay=3600).enqueue_sync(to="ada@example.org").id).status
+        'queued'
+        """
+        from holdfast.postgres import reads
+
+        return _only(id, self._open_sync().call(reads.job(id)))
+
+    async def cancel(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+        """Ask for jobs to be cancelled; each verdict is cancelled, requested, finished or not_found.
+
+        >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
+        >>> [each.verdict for each in await hf.cancel([job.id])]
+        ['cancelled']
+        """
+        return await (await self._open()).ledger.call(calls.cancel_jobs(ids))
+
+    def cancel_sync(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+        """`cancel` for programs without an event loop.
+
+        >>> job = send_mail.options(delay=3600).enqueue_sync(to="ada@example.org")
+        >>> hf.cancel_sync([job.id])[0].status
+        'cancelled'
+        """
+        return self._open_sync().call(calls.cancel_jobs(ids))
+
+    async def retry(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+        """Give ended jobs another life, and wake those that wait; each verdict is queued, unique_taken, running,
+        succeeded or not_found.
+
+        >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
+        >>> await job.cancel()
+        'cancelled'
+        >>> [each.verdict for each in await hf.retry([job.id])]
+        ['queued']
+        """
+        return await (await self._open()).ledger.call(calls.retry_jobs(ids))
+
+    def retry_sync(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+        """`retry` for programs without an event loop.
+
+        >>> job = send_mail.options(delay=3600).enqueue_sync(to="ada@example.org")
+        >>> hf.retry_sync([job.id])[0].verdict
+        'queued'
+        """
+        return self._open_sync().call(calls.retry_jobs(ids))
+
+    async def outcome(self, id: UUID, timeout: float | None) -> "JobOutcome":
+        """Wait until a job has ended, for `Job.result`. Raises `ResultTimeout`, `JobNotFound`."""
+        return await _outcome(await self._open(), id, timeout)
+
+    def outcome_sync(self, id: UUID, timeout: float | None) -> "JobOutcome":
+        """`outcome` for programs without an event loop."""
+        background, client = self._open_background()
+        return background.run(_outcome(client, id, timeout))
+
+    # A worker inside this program ----------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        kinds: Sequence[str] | None = None,
+        slots: int | None = None,
+        drain_timeout: float | None = None,
+    ) -> AsyncIterator[None]:
+        """Run jobs in this program's own process and event loop while the block lasts, for small deployments.
+
+        queues, kinds, slots, drain_timeout: as the settings of those names, which count where nothing is given here.
+
+        Leases, retries, schedules and the sweeps are those of `holdfast worker`. What it promises less, for want of a
+        supervisor:
+
+        - Nobody sees this process die. Its jobs are rescued by another Holdfast process within 35 s, not within 1;
+          where there is no other, by this one within 35 s of its next start.
+        - There is no quarantine. A job that took part in two crashes is suspect, and waits for a `holdfast worker`.
+        - Handlers share the event loop and the interpreter with the program: what blocks one blocks the other, and the
+          crash of one ends the other. Kinds with `isolation="process"` need the setting `app`.
+        - Where a handler that must stop ignores its cancellation, this process ends (exit code 75 or 77), as a worker
+          process would. Let the platform start it again.
+
+        Raises `ConfigurationError`, `DatabaseUnavailable`, `SchemaMismatch` at the start; later outages pass.
+
+        >>> async with hf.worker(slots=2):
+        ...     print(await (await send_mail.enqueue(to="ada@example.org")).result(timeout=30))
+        sent to ada@example.org
+        """
+        from holdfast.hosting import inside_worker
+
+        changes = {"queues": queues, "kinds": kinds, "slots": slots, "drain_timeout": drain_timeout}
+        settings = self.settings.with_changes(**changes)
+        served = self.served_kinds(settings)
+        database = await asyncio.to_thread(lambda: self.database)
+        inside = inside_worker(
+            settings, served, self.served_queues(settings), self.periodics, database.dsn, new_id=new_id
+        )
+        running = asyncio.create_task(inside.run())
+        try:
+            yield
+        finally:
+            inside.stop()
+            await running
+
+    def lifespan(self, **options: Any) -> "Callable[[object], contextlib.AbstractAsyncContextManager[None]]":
+        """For FastAPI and Starlette: a worker inside the application, and everything closed at its end.
+
+        options: those of `worker`, whose docstring says what a worker without a supervisor promises less.
+
+        >>> from fastapi import FastAPI
+        >>> app = FastAPI(lifespan=hf.lifespan(slots=2))
+        """
+
+        @contextlib.asynccontextmanager
+        async def run(_: object) -> AsyncIterator[None]:
+            async with self, self.worker(**options):
+                yield
+
+        return run
 
     # Rate limits ---------------------------------------------------------------------------------------------
 
@@ -379,13 +448,15 @@ class Holdfast:
         Decided in Postgres within 50 ms; while that does not answer, in this process's memory by the same rule, which
         the decision's `source` tells. Never raises for want of Postgres.
 
-        >>> async def may_send(user: str) -> bool:
-        ...     decision = await hf.rate_limit(f"mail:{user}", 100, 60)
-        ...     return decision.allowed  # else: again after decision.retry_after seconds
+        >>> decision = await hf.rate_limit("user:42", limit=100, window=60)
+        >>> decision.allowed, decision.remaining  # refused: again after decision.retry_after seconds
+        (True, 99)
         """
         return await (await self._open_limiter()).hit(key, Limit(limit, window), cost=cost)
 
-    async def _open_limiter(self) -> RateLimiter:
+    async def _open_limiter(self) -> "RateLimiter":
+        from holdfast.services.limiter import RateLimiter
+
         loop = asyncio.get_running_loop()
         if self._limiter is None or self._limiter[0] is not loop:
             url = self.settings.database_url
@@ -398,75 +469,117 @@ class Holdfast:
         await self._limiter[1].looked()
         return self._limiter[1]
 
-    async def _wait(self, id: UUID, timeout: float | None) -> reads.JobOutcome:
-        await self._open()
-        assert self._waiter is not None
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._waiter.wait(id)
-        except TimeoutError:
-            raise ResultTimeout(f"job {id} had not ended after {timeout:g} s; it goes on") from None
-
     # Connections ---------------------------------------------------------------------------------------------
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """The settings in force; read on first use."""
         if self._settings is None:
+            from holdfast.config import load_settings
+
             self._settings = load_settings(database_url=self._database_url)
         return self._settings
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: "Settings") -> None:
         """Take these settings instead of reading them; before the first use of the ledger."""
         if self._database is not None:
             raise ConfigurationError("this Holdfast is connected already; call use() before anything else, or close()")
         self._settings = settings
 
+    @contextlib.contextmanager
+    def elsewhere(self, settings: "Settings") -> Iterator[None]:
+        """Use other settings while the block lasts, for `holdfast.testing`; what is open now stays, for afterwards."""
+        kept = {name: getattr(self, name) for name in _CONNECTED}
+        for name in _CONNECTED:
+            setattr(self, name, None)
+        self._settings = settings
+        try:
+            yield
+        finally:
+            if self._client is not None:
+                self._client.abandon()
+            self.close_sync()
+            for name, value in kept.items():
+                setattr(self, name, value)
+
     @property
-    def database(self) -> Database:
+    def database(self) -> "Database":
         """The ledger's database: `DATABASE_URL`, or the local server, which is started when it does not run."""
         with self._resolving:
-            if self._database is None:
-                url = self.settings.database_url
-                self._database = resolve_database(
-                    None if url is None else url.get_secret_value(), data_dir=self.settings.data_dir
-                )
-            return self._database
+            return self._resolved()
 
-    async def _open(self) -> Enqueuer:
+    def _resolved(self) -> "Database":
+        from holdfast.postgres.database import resolve_database
+
+        if self._database is None:
+            url = self.settings.database_url
+            self._database = resolve_database(
+                None if url is None else url.get_secret_value(), data_dir=self.settings.data_dir
+            )
+        return self._database
+
+    async def _open(self) -> "Client":
+        from holdfast.services.client import Client
+
         loop = asyncio.get_running_loop()
-        if self._enqueuer is None or self._loop is not loop:
-            database: Database = await asyncio.to_thread(lambda: self.database)
-            if self._enqueuer is not None and self._loop is loop:
-                return self._enqueuer  # somebody else was quicker, who came at the same time
-            self._loop = loop
-            self._ledger = AsyncLedger(database.dsn, name="holdfast app")
-            bell_url = self.settings.sqs_queue_url
-            self._bells = SqsBells(bell_url) if bell_url else None
-            self._enqueuer = Enqueuer(self._ledger, self._bells.ring if self._bells else None)
-            self._waiter_ledger = AsyncLedger(database.dsn, name="holdfast wait")
-            self._waiter = Waiter(self._waiter_ledger)
-        return self._enqueuer
+        if self._client is None or self._client.loop is not loop:
+            database = await asyncio.to_thread(lambda: self.database)
+            if self._client is None or self._client.loop is not loop:  # else somebody else was quicker
+                self._client = Client(database.dsn, self.settings.sqs_queue_url)
+        return self._client
+
+    def _open_sync(self) -> "SyncLedger":
+        from holdfast.postgres.ledger import SyncLedger
+
+        with self._resolving:
+            self._leave_to_parent()
+            if self._sync is None:
+                self._sync = SyncLedger(self._resolved().dsn, name="holdfast enqueue")
+            return self._sync
+
+    def _open_background(self) -> "tuple[Background, Client]":
+        from holdfast.services.client import Background, Client
+
+        with self._resolving:
+            self._leave_to_parent()
+            if self._background is None:
+                dsn = self._resolved().dsn
+                background = Background()
+
+                async def connect() -> Client:
+                    return Client(dsn)
+
+                self._background = (background, background.run(connect()))
+            return self._background
+
+    def _leave_to_parent(self) -> None:
+        """After a fork the connections and the thread are the parent's; this process makes its own."""
+        if self._pid != os.getpid():
+            self._pid, self._sync, self._background = os.getpid(), None, None
 
     async def close(self) -> None:
-        """Write and ring what is under way, and close all connections. The object can be used again."""
-        if self._limiter is not None and self._limiter[0] is asyncio.get_running_loop():
+        """Write and ring what is under way, and close all connections. The object can be used again.
+
+        >>> await hf.close()
+        """
+        loop = asyncio.get_running_loop()
+        if self._limiter is not None and self._limiter[0] is loop:
             await self._limiter[1].stop()
         self._limiter = None
-        if self._enqueuer is not None and self._loop is asyncio.get_running_loop():
-            await self._enqueuer.idle()
-            for ledger in (self._ledger, self._waiter_ledger):
-                if ledger is not None:
-                    await ledger.close()
-            if self._bells is not None:
-                await self._bells.close()
-            if self._waiter is not None:
-                self._waiter.close()
-        self._enqueuer = self._ledger = self._waiter = self._waiter_ledger = self._bells = None
-        self.close_sync()
+        client, self._client = self._client, None
+        if client is not None and client.loop is loop:
+            await client.close()
+        await asyncio.to_thread(self.close_sync)
 
     def close_sync(self) -> None:
-        """`close` for programs without an event loop. Also lets go of the local server, if this program used one."""
+        """`close` for programs without an event loop. Also lets go of the local server, if this program used one.
+
+        >>> hf.close_sync()
+        """
+        background, self._background = self._background, None
+        if background is not None:
+            background[0].run(background[1].close())
+            background[0].close()
         if self._sync is not None:
             self._sync.close()
             self._sync = None
@@ -481,20 +594,19 @@ class Holdfast:
         await self.close()
 
 
-class _Decorator:
-    """What `Holdfast.job` returns: keeps the types of the function it decorates."""
+def _which_kinds(kinds: Mapping[str, Kind]) -> str:
+    return f"it has {', '.join(sorted(kinds))}" if kinds else "it has none"
 
-    def __init__(self, holdfast: Holdfast, make: Callable[[Callable[..., Any]], Kind]) -> None:
-        self._holdfast = holdfast
-        self._make = make
 
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[Concatenate[Context, P], R]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]]) -> JobKind[P, R]: ...
-    @overload
-    def __call__(self, handler: Callable[P, R]) -> JobKind[P, R]: ...
-    def __call__(self, handler: Callable[..., Any]) -> JobKind[Any, Any]:
-        return JobKind(self._holdfast, self._holdfast._register(self._make(handler)))
+def _only(id: UUID, rows: "list[JobRow]") -> "JobRow":
+    if not rows:
+        raise JobNotFound(f"no job has the id {id}; it may have been removed after its retention")
+    return rows[0]
+
+
+async def _outcome(client: "Client", id: UUID, timeout: float | None) -> "JobOutcome":
+    try:
+        async with asyncio.timeout(timeout):
+            return await client.waiter.wait(id)
+    except TimeoutError:
+        raise ResultTimeout(f"job {id} had not ended after {timeout:g} s; it goes on") from None

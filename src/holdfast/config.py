@@ -56,6 +56,9 @@ class Settings(BaseModel):
     queues: tuple[str, ...] = Field(
         (), description="The queues that a worker serves, comma-separated; by default those of its kinds."
     )
+    kinds: tuple[str, ...] = Field(
+        (), description="The kinds of job that a worker runs, comma-separated; by default all of its program."
+    )
     slots: int = Field(10, ge=1, le=10_000, description="Jobs that one worker process runs at a time.")
     processes: int = Field(1, ge=1, le=256, description="Worker processes under one supervisor.")
     poll: float = Field(1.0, ge=0.05, le=60, description="How often an idle worker looks for jobs.")
@@ -114,7 +117,7 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", "trusted_proxies", "dlq_urls", mode="before")
+    @field_validator("queues", "kinds", "trusted_proxies", "dlq_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -169,6 +172,15 @@ class Settings(BaseModel):
         if isinstance(value, float) and value > LONGEST:
             raise ValueError("this is longer than ten years")
         return value
+
+    def with_changes(self, **changes: Any) -> "Settings":
+        """These settings with some of them changed and checked again; None changes nothing."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        try:
+            return Settings.model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}, got {first.get('input')!r}") from None
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""

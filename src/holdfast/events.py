@@ -139,6 +139,29 @@ class JobFailed:
 
 
 @dataclass(frozen=True)
+class ScheduleTicked:
+    """A schedule was due, and this process had the tick. `verdict`: enqueued, or overlapped by the job before.
+
+    `late` in seconds.
+    """
+
+    name: str
+    tick: datetime
+    verdict: str
+    job_id: UUID | None
+    late: float
+
+
+@dataclass(frozen=True)
+class ScheduleFailed:
+    """A schedule was due, and its job could not be made; it is tried again each 15 seconds."""
+
+    name: str
+    tick: datetime
+    error: str
+
+
+@dataclass(frozen=True)
 class LeaseWasLost:
     """A run of this worker no longer holds its job; its handler is told to stop and nothing of it is stored."""
 
@@ -256,6 +279,8 @@ Event = (
     | JobRescued
     | JobFailed
     | JobsPruned
+    | ScheduleFailed
+    | ScheduleTicked
     | StaleJobLocked
     | LeaseWasLost
     | TrustChanged

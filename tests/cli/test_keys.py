@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.keys import parse_key
+from holdfast.core.api_keys import parse_key
 from tests.cli.command import holdfast
 from tests.support import Session, row
 

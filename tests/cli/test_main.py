@@ -1,5 +1,6 @@
 """The command as a whole: help, usage, and what an error becomes."""
 
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from holdfast import errors
 from holdfast.cli.main import INSTALL, exit_code
 from holdfast.postgres.migrate import _status
+from tests import support
 from tests.cli.command import COMMAND, PATIENCE, environment, holdfast, in_terminal
 from tests.support import Session
 
@@ -149,3 +151,39 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(database: str, tmp_path: 
     assert "\x1b[" in in_terminal("migrate", "status", cwd=tmp_path, DATABASE_URL=database)
     assert "\x1b" not in in_terminal("migrate", "status", cwd=tmp_path, DATABASE_URL=database, NO_COLOR="1")
     assert "\x1b" not in in_terminal("worker", cwd=tmp_path, NO_COLOR="1")
+
+
+# Completion
+
+
+def complete(line: str, folder: Path, **given: str) -> list[str]:
+    """What bash would offer for the last word."""
+    words = line.split(" ")
+    done = subprocess.run(
+        [*COMMAND],
+        cwd=folder,
+        env=environment(_HOLDFAST_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1), **given),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.stdout.split()
+
+
+def test_a_shell_completes_commands_options_and_values(tmp_path: Path) -> None:
+    shown = subprocess.run(
+        ["bash", "-c", f"{shlex.join(COMMAND)} --show-completion; exit $?"],  # the shell is told by who started it
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert "_HOLDFAST_COMPLETE=complete_bash" in shown.stdout, shown.stderr
+    assert complete("holdfast j", tmp_path) == ["jobs"]
+    assert "--status" in complete("holdfast jobs list --st", tmp_path)
+    assert complete("holdfast jobs list --status d", tmp_path) == ["dead"]
+
+
+def test_a_shell_completes_names_that_the_ledger_knows(database: str, conn: Session, tmp_path: Path) -> None:
+    support.register(conn, queues=["mail", "maps"], kinds=["send_mail", "draw"])
+    assert complete("holdfast queues pause ma", tmp_path, DATABASE_URL=database) == ["mail", "maps"]
+    assert complete("holdfast jobs list --kind s", tmp_path, DATABASE_URL=database) == ["send_mail"]
+    assert complete("holdfast jobs list --kind s", tmp_path, DATABASE_URL="postgresql://127.0.0.1:9/x") == []

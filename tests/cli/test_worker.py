@@ -65,6 +65,27 @@ def stopped(worker: Running) -> None:
     assert worker.ends() == 0, worker.explain()
 
 
+def test_it_runs_only_the_kinds_that_it_was_told_and_names_its_schedules(
+    database: str, conn: Session, folder: Path
+) -> None:
+    (folder / "tasks.py").write_text(
+        APP + "\n\nhf.periodic('0 3 * * *', tz='Asia/Tokyo', name='nightly')(wait_for_go)\n"
+    )
+    left, done = enqueue(conn, kind="hang_once"), enqueue(conn, kind="add", args={"a": 2, "b": 3})
+    with running("worker", "tasks:hf", "--kinds", "add", cwd=folder, DATABASE_URL=database) as worker:
+        eventually(ended(conn, done), worker.explain)
+        assert job(conn, left)["status"] == "queued"
+        eventually(lambda: conn.execute("SELECT FROM holdfast.schedules").fetchall(), worker.explain)
+        stopped(worker)
+    assert "tasks:hf with 1 kind of job: add" in worker.text
+    assert "schedules  nightly (0 3 * * * Asia/Tokyo)" in worker.text
+    refused = holdfast("worker", "tasks:hf", "--kinds", "ad", cwd=folder, DATABASE_URL=database)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: this program has no kind of job 'ad'; it has add, hang_once, wait_for_go\n",
+    )
+
+
 def test_it_runs_jobs_and_ends_cleanly_on_sigterm(database: str, conn: Session, folder: Path) -> None:
     job_id = enqueue(conn, kind="add", args={"a": 2, "b": 3})
     with running("worker", "tasks:hf", "--slots", "3", cwd=folder, DATABASE_URL=database) as worker:
@@ -157,3 +178,46 @@ def test_a_database_without_a_schema_is_not_worked_on(bare: str, folder: Path) -
     answer = holdfast("worker", "tasks:hf", cwd=folder, DATABASE_URL=bare)
     assert answer.code == 1
     assert answer.err.startswith("error: the database lacks ")
+
+
+ISOLATED = """
+import os
+import psycopg
+from holdfast import Context, GiveUp, Holdfast
+
+hf = Holdfast()
+
+
+@hf.job(isolation="process", max_attempts=1)
+def book(ctx: Context, crash: bool) -> None:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as conn:
+        conn.execute("INSERT INTO effects VALUES (%s)", (str(ctx.job_id),))
+        ctx.complete_sync(conn, result="in its own process")
+    ctx.log.warning("said in its own process")
+    if crash:
+        os._exit(3)
+
+
+@hf.job(isolation="process")
+def refuse() -> None:
+    raise GiveUp("in vain")
+"""
+
+
+def test_a_handler_in_a_process_of_its_own_settles_in_its_own_transaction(
+    database: str, conn: Session, folder: Path
+) -> None:
+    """Also when it dies between its commit and its answer."""
+    conn.execute("CREATE TABLE effects (job text)")
+    (folder / "tasks.py").write_text(ISOLATED)
+    ids = [enqueue(conn, kind="book", args={"crash": crash}) for crash in (False, True)]
+    with running("worker", "tasks:hf", cwd=folder, DATABASE_URL=database) as worker:
+        for job_id in ids:
+            assert eventually(ended(conn, job_id), worker.explain)["result"] == "in its own process"
+        worker.says(f"[book {ids[0]} attempt 1] said in its own process")
+        refused = enqueue(conn, kind="refuse", max_attempts=10)
+        assert eventually(ended(conn, refused, "dead"), worker.explain)["error"]["message"] == "in vain"
+        stopped(worker)
+    assert [events(conn, job_id) for job_id in ids] == [[], []]
+    effects = {row["job"] for row in conn.execute("SELECT job FROM effects").fetchall()}
+    assert effects == {str(job_id) for job_id in ids}

@@ -93,6 +93,7 @@ async def working(dsn: str, app: Holdfast, **changes: Any) -> AsyncIterator[Runn
         app.kinds,
         worker_settings(app, **changes),
         worker_id=worker_id,
+        periodics=app.periodics,
         sinks=Sinks([recorder]),
         rng=random.Random(7),
     )

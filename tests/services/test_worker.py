@@ -77,7 +77,7 @@ async def gated(hf: Holdfast, gate: Gate, count: int = 1) -> list[UUID]:
 
 
 def _gated(hf: Holdfast) -> Any:
-    from holdfast.app import JobKind
+    from holdfast.handles import JobKind
 
     return JobKind(hf, hf.kinds["gated"])
 

@@ -4,9 +4,9 @@ Each line that ends in an ignored error must be refused with that code, and no o
 """
 
 from typing import assert_type
+from uuid import UUID
 
-from holdfast import Context, Holdfast
-from holdfast.app import Job
+from holdfast import Context, Holdfast, Job
 
 hf = Holdfast()
 
@@ -36,6 +36,22 @@ def plain_with_context(ctx: Context, n: int) -> bytes:
 async def nothing() -> None: ...
 
 
+@hf.job(unique="to", limit=2, limit_by=("to", "copies"), group_by=lambda to: to.lower())
+async def with_keys(to: str, copies: int = 1) -> int:
+    return copies
+
+
+@hf.periodic("*/5 * * * *", tz="Europe/Berlin", arguments={"words": []})
+@hf.job(queue="often", rescue="dead", isolation="process")
+def often(words: list[str]) -> int:
+    return len(words)
+
+
+@hf.periodic("*/5 * * * *")
+async def alone(ctx: Context) -> bool:
+    return ctx.cancelled
+
+
 async def results() -> None:
     assert_type(await send_mail.enqueue("ann"), Job[dict[str, int]])
     assert_type(await (await send_mail.enqueue("ann", copies=2)).result(), dict[str, int])
@@ -44,6 +60,11 @@ async def results() -> None:
     assert_type(await (await plain_with_context.enqueue(3)).result(), bytes)
     assert_type(await (await nothing.enqueue()).result(), None)
     assert_type(count.enqueue_sync(["a"]), Job[int])
+    assert_type(count.enqueue_sync(["a"]).result_sync(timeout=1), int)
+    assert_type(await with_keys.options(conn=object()).enqueue("ann", 2), Job[int])
+    assert_type(await with_keys.handle(UUID(int=7)).result(), int)
+    assert_type(await often.enqueue(["a"]), Job[int])
+    assert_type(await alone.enqueue(), Job[bool])
     assert_type(await (await send_mail.options(delay=5, priority=1).enqueue("ann")).result(), dict[str, int])
 
 
@@ -61,4 +82,10 @@ async def mistakes(job: Job[int]) -> None:
     text: str = await job.result()  # type: ignore[assignment]
     print(text)
     hf.job(max_attempts="3")  # type: ignore[arg-type]
+    hf.job(rescue="drop")  # type: ignore[arg-type]
+    hf.job(isolation="fork")  # type: ignore[arg-type]
+    await often.enqueue([3])  # type: ignore[list-item]
+    await alone.enqueue(3)  # type: ignore[call-arg]
+    with_keys.enqueue_sync(to=None)  # type: ignore[arg-type]
+    hf.periodic(300)  # type: ignore[arg-type]
     send_mail(3)  # type: ignore[arg-type]

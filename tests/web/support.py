@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from holdfast.core.api_keys import Role, make_key
 from holdfast.core.health import Limits
-from holdfast.core.keys import Role, make_key
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.keys import create_api_key
 from holdfast.postgres.migrate import load

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import logging
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from holdfast.app import Holdfast
+from holdfast.cli.job_logging import log_to_stderr
 from holdfast.cli.loading import load_app
 from holdfast.config import Settings
 from holdfast.events import Sinks
@@ -72,9 +72,7 @@ def _leave(link: socket.socket, code: int) -> None:
 
 def _work(plan: ChildPlan, link: socket.socket) -> int:
     settings = Settings.model_validate_json(plan.settings)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(settings.log_level.upper())
     sys.path.insert(0, os.getcwd())
     return asyncio.run(_run(plan, settings, load_app(plan.app), link))
 
@@ -84,11 +82,12 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     changes = {"slots": 1, "sweep": False, "quarantine": True, "idle_exit": 10.0} if plan.quarantine else {}
     worker = Worker(
         plan.dsn,
-        app.kinds,
+        app.served_kinds(settings),
         settings.worker_settings(queues=app.served_queues(settings), **changes),
         worker_id=UUID(plan.worker_id),
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
+        periodics=app.periodics,
         sinks=Sinks([LogSink()]),
         progressed=Progress(link).made,
         exit_process=leave,

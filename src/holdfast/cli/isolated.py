@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from holdfast.cli.job_logging import log_to_stderr
 from holdfast.cli.loading import load_app
 from holdfast.core.kind import Kind
-from holdfast.errors import InvalidArguments, InvalidResult, LeaseLost
+from holdfast.errors import GiveUp, InvalidArguments, InvalidResult, LeaseLost
 from holdfast.postgres.calls import Claimed
+from holdfast.services.context import Context, JobSnoozed, use_context
 from holdfast.services.pulse import steady_now
-from holdfast.services.run import Context, JobSnoozed, use_context
 
 
 class Link:
@@ -42,7 +43,8 @@ class Link:
         threading.Thread(target=self._listen, name="holdfast-link", daemon=True).start()
 
     def answer(self, kind: str, body: Any) -> None:
-        self._write({"answer": kind, "body": body})
+        unsure = self._context is not None and self._context.is_unsure
+        self._write({"answer": kind, "body": body, "unsure": unsure})
 
     def report(self, text: str | None) -> "Future[None]":
         """Progress goes through the worker, which alone talks to the ledger."""
@@ -79,13 +81,16 @@ def main() -> None:
     link = Link(int(sys.argv[1]))
     call = link.call
     kind = load_app(call["app"]).kinds[call["kind"]]
-    context = Context(_claimed(call), link.report, None)
+    context = Context(
+        _claimed(call), link.report, None, worker_id=UUID(call["worker_id"]), lost_after=call["lost_after"]
+    )
+    log_to_stderr(call["log_level"])
     link.serve(context)
     try:
         link.answer("result", kind.encode_result(run(kind, context, kind.decode_arguments(call["args"]))))
     except JobSnoozed as snoozed:
         link.answer("snooze", snoozed.delay)
-    except (InvalidArguments, InvalidResult) as error:
+    except (InvalidArguments, InvalidResult, GiveUp) as error:
         link.answer("invalid", _describe(error))
     except BaseException as error:
         link.answer("failure", _describe(error))

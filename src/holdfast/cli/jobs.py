@@ -4,16 +4,19 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.text import Text
 
+from holdfast.cli.bulk import VERDICTS, Action, Manner, act
+from holdfast.cli.filters import Error, Key, KindName, Newer, Older, Queue, as_options
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, console, first_line, print_json, relative, show, span, table
 from holdfast.cli.timeline import describe_job, timeline
-from holdfast.errors import JobNotFound
+from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.postgres import calls, reads
 from holdfast.postgres.reads import JobSummary
 
@@ -21,16 +24,6 @@ from holdfast.postgres.reads import JobSummary
 ONE_LINE = 120
 STYLES = {"queued": "cyan", "running": "blue", "succeeded": "green", "dead": "red", "cancelled": "dim"}
 _ACCEPTED = {"queued", "cancelled", "requested"}
-_VERDICTS = {
-    "queued": "queued again",
-    "cancelled": "cancelled",
-    "requested": "asked to stop: it is running, and its worker is told within seconds",
-    "unique_taken": "refused: another job holds its unique key now",
-    "running": "refused: it is running",
-    "succeeded": "refused: it succeeded",
-    "not_found": "not found; it may have been removed after its retention",
-}
-
 jobs = typer.Typer(help="Look at jobs, retry them, cancel them.", no_args_is_help=True)
 
 
@@ -42,6 +35,20 @@ class Status(StrEnum):
     SUCCEEDED = "succeeded"
     DEAD = "dead"
     CANCELLED = "cancelled"
+
+
+class Ended(StrEnum):
+    """What a retry by filter may choose."""
+
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class Live(StrEnum):
+    """What a cancel by filter may choose."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
 
 
 def job_id(text: str) -> UUID:
@@ -56,15 +63,21 @@ def job_id(text: str) -> UUID:
 
 
 Id = Annotated[UUID, typer.Argument(parser=job_id, metavar="ID", show_default=False, help="The job's id.")]
-Ids = Annotated[list[UUID], typer.Argument(parser=job_id, metavar="ID", show_default=False, help="Jobs' ids.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(parser=job_id, metavar="ID", show_default=False, help="Jobs' ids.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what the filter matches, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @jobs.command("list")
 def list_jobs(
     *,
     status: Annotated[Status | None, typer.Option(help="Only jobs in this state.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+    queue: Queue = None,
+    kind: KindName = None,
+    error: Error = None,
+    key: Key = None,
+    newer: Newer = None,
+    older: Older = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
     before: Annotated[
         UUID | None, typer.Option(parser=job_id, metavar="ID", help="Only jobs older than this one: the next page.")
@@ -74,19 +87,20 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """Jobs, the newest first."""
+    wanted = reads.JobFilter(queue, kind, error, key, newer, older)
     with open_ledger(database_url, data_dir) as ledger:
         found = ledger.call(
             reads.list_jobs(
-                status=None if status is None else status.value, queue=queue, kind=kind, before=before, limit=limit + 1
+                status=None if status is None else status.value, queue=queue, kind=kind, error=error, key=key,
+                newer=newer, older=older, before=before, limit=limit + 1,
             )
-        )
+        )  # fmt: skip
         now = ledger.one(reads.ping()).clock
     page, more = found[:limit], len(found) > limit
     if as_json:
         print_json(jobs=page, next_before=page[-1].id if more else None)
         return
-    filters = {"--status": status, "--queue": queue, "--kind": kind}
-    given = {name: str(value) for name, value in filters.items() if value is not None}
+    given = ({} if status is None else {"--status": status.value}) | as_options(wanted)
     if not page:
         show("no jobs match" if given or before else "no jobs yet")
         return
@@ -116,20 +130,79 @@ def show_job(id: Id, database_url: DatabaseUrl = None, data_dir: DataDir = None,
     show(*describe_job(rows[0], in_words, moments, now))
 
 
-@jobs.command(epilog="Exit code 1 when any was not found or refused.")
-def retry(ids: Ids, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Give dead or cancelled jobs another life, and wake queued ones that wait for a later time."""
-    with open_ledger(database_url, data_dir) as ledger:
-        verdicts = ledger.call(calls.retry_jobs(ids))
-    _answer(verdicts, as_json)
+@jobs.command(epilog="Exit code 1 when any was not found or refused, 2 without ids, filter or consent.")
+def retry(
+    ids: Ids = None,
+    *,
+    status: Annotated[Ended | None, typer.Option(help="With a filter: dead (the default) or cancelled.")] = None,
+    queue: Queue = None,
+    kind: KindName = None,
+    error: Error = None,
+    key: Key = None,
+    newer: Newer = None,
+    older: Older = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give dead or cancelled jobs another life, by their ids or by a filter; wake queued ones by their ids."""
+    action = Action("retry", "retried", calls.retry_jobs, [(status or Ended.DEAD).value], _is_accepted)
+    wanted = reads.JobFilter(queue, kind, error, key, newer, older)
+    manner, where = Manner(dry_run, yes, as_json), (database_url, data_dir)
+    _carry_out(action, ids or [], wanted, manner, where=where, is_filter=status is not None)
 
 
-@jobs.command(epilog="Exit code 1 when any was not found or had ended.")
-def cancel(ids: Ids, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Cancel jobs: queued ones at once, running ones are asked to stop."""
-    with open_ledger(database_url, data_dir) as ledger:
-        verdicts = ledger.call(calls.cancel_jobs(ids))
-    _answer(verdicts, as_json)
+@jobs.command(epilog="Exit code 1 when any was not found or had ended, 2 without ids, filter or consent.")
+def cancel(
+    ids: Ids = None,
+    *,
+    status: Annotated[Live | None, typer.Option(help="With a filter: queued or running; by default both.")] = None,
+    queue: Queue = None,
+    kind: KindName = None,
+    error: Error = None,
+    key: Key = None,
+    newer: Newer = None,
+    older: Older = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel jobs, by their ids or by a filter: queued ones at once, running ones are asked to stop."""
+    statuses = [each.value for each in Live] if status is None else [status.value]
+    action = Action("cancel", "cancelled", calls.cancel_jobs, statuses, _is_accepted)
+    wanted = reads.JobFilter(queue, kind, error, key, newer, older)
+    manner, where = Manner(dry_run, yes, as_json), (database_url, data_dir)
+    _carry_out(action, ids or [], wanted, manner, where=where, is_filter=status is not None)
+
+
+def _carry_out(
+    action: Action,
+    ids: list[UUID],
+    wanted: reads.JobFilter,
+    manner: Manner,
+    *,
+    where: tuple[str | None, Path | None],
+    is_filter: bool,
+) -> None:
+    """By ids or by a filter: both would be a riddle, and neither would be everything."""
+    is_filter = is_filter or wanted != reads.JobFilter()
+    if bool(ids) == is_filter:
+        command = f"holdfast jobs {action.verb}"
+        raise ConfigurationError(
+            f"{'give ids or a filter, not both' if ids else f'which jobs to {action.verb}?'}"
+            f" By ids: {command} ID...; by a filter: {command} --kind NAME --dry-run"
+        )
+    with open_ledger(*where) as ledger:
+        if is_filter:
+            raise typer.Exit(act(ledger, action, wanted, manner))
+        if manner.dry_run:
+            raise ConfigurationError("--dry-run looks at what a filter matches; single jobs: holdfast jobs show ID")
+        verdicts = ledger.call(action.call(ids))
+    _answer(verdicts, manner.as_json)
 
 
 def _answer(verdicts: Sequence[calls.JobVerdict], as_json: bool) -> None:
@@ -138,7 +211,7 @@ def _answer(verdicts: Sequence[calls.JobVerdict], as_json: bool) -> None:
         print_json(accepted=accepted, jobs=verdicts)
     else:
         for verdict in verdicts:
-            words = _VERDICTS.get(verdict.verdict, f"it is {verdict.status} already")
+            words = VERDICTS.get(verdict.verdict, f"it is {verdict.status} already")
             style = "green" if _is_accepted(verdict) else "red"
             show(Text.assemble(f"{verdict.id}  ", (words, style)))
     raise typer.Exit(0 if accepted else 1)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, print_json, relative, show, table
-from holdfast.core.keys import Role, make_key
+from holdfast.core.api_keys import Role, make_key
 from holdfast.errors import ConfigurationError
 from holdfast.postgres import reads
 from holdfast.postgres.keys import ApiKey, create_api_key, list_api_keys, revoke_api_key

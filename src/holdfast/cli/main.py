@@ -55,6 +55,8 @@ def application() -> "typer.Typer":
     from holdfast.cli.migrate import migrate
     from holdfast.cli.monitor import monitor
     from holdfast.cli.probe import probe
+    from holdfast.cli.queues import queues
+    from holdfast.cli.schedules import schedules
     from holdfast.cli.up import up
     from holdfast.cli.verify import verify
     from holdfast.cli.worker import worker
@@ -90,6 +92,8 @@ def application() -> "typer.Typer":
     command.add_typer(jobs, name="jobs")
     command.command(short_help="Examine the running deployment, with the way out for what is wrong.")(verify)
     command.command("doctor", hidden=True)(verify)
+    command.add_typer(queues, name="queues")
+    command.add_typer(schedules, name="schedules")
     command.add_typer(workers, name="workers")
     command.add_typer(keys, name="keys")
     command.command("local-sqs", short_help="Run a local SQS server, for development.")(local_sqs)

@@ -74,7 +74,9 @@ def up(
     database = open_database(settings)
     try:
         require_keys(settings.host, database.dsn)
-        show_start(_lines(settings, database, workers.describe_kinds(loaded.kinds)), database.dsn)
+        served = loaded.served_kinds(settings)
+        lines = _lines(settings, database, workers.describe_kinds(served), workers.describe_schedules(loaded))
+        show_start(lines, database.dsn)
         supervisor_id = new_id()
         specs = [local_sqs_spec(local_sqs)] if local_sqs else []
         specs.append(api_spec(settings, database.dsn))
@@ -85,7 +87,7 @@ def up(
                 "up",
                 specs,
                 settings,
-                loaded.kinds,
+                served,
                 database=database,
                 supervisor_id=supervisor_id,
                 address=address_of(settings),
@@ -138,13 +140,16 @@ def address_of(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _lines(settings: Settings, database: Database, kinds: str) -> list[tuple[str, str]]:
+def _lines(
+    settings: Settings, database: Database, kinds: str, schedules: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
     kept = " (kept when this stops)" if database.is_local else ""
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
         ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
         ("app", known),
+        *schedules,
         ("workers", workers.describe_workers(settings)),
         ("bells", describe_bells(settings)),
         ("alerts", describe_alerts(settings)),

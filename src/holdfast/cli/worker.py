@@ -31,6 +31,7 @@ AppOption = Annotated[
     str | None, typer.Option("--app", metavar="APP", show_default=False, help="The same, as an option.")
 ]
 Queues = Annotated[str | None, setting("queues", metavar="A,B")]
+Kinds = Annotated[str | None, setting("kinds", metavar="A,B")]
 Slots = Annotated[int | None, setting("slots")]
 Processes = Annotated[int | None, setting("processes")]
 Poll = Annotated[float | None, setting("poll")]
@@ -43,6 +44,7 @@ def worker(
     *,
     app_option: AppOption = None,
     queues: Queues = None,
+    kinds: Kinds = None,
     slots: Slots = None,
     processes: Processes = None,
     poll: Poll = None,
@@ -56,8 +58,8 @@ def worker(
     Ends cleanly on SIGTERM and Ctrl-C; the second one kills.
     """
     settings = read_settings(
-        database_url, data_dir, app=choose_app(app, app_option), queues=queues, slots=slots, processes=processes,
-        poll=poll, drain_timeout=drain_timeout, log_level=log_level,
+        database_url, data_dir, app=choose_app(app, app_option), queues=queues, kinds=kinds, slots=slots,
+        processes=processes, poll=poll, drain_timeout=drain_timeout, log_level=log_level,
     )  # fmt: skip
     reference = settings.app
     if reference is None:
@@ -72,12 +74,14 @@ def worker(
     if database_url is None and data_dir is None:
         settings = with_database_of(loaded, settings)
     start_logging(settings)
+    kinds_served = loaded.served_kinds(settings)
     database = open_database(settings)
     try:
         show_start(
             [
                 ("database", database.describe()),
-                ("app", f"{reference} with {describe_kinds(loaded.kinds)}"),
+                ("app", f"{reference} with {describe_kinds(kinds_served)}"),
+                *describe_schedules(loaded),
                 ("workers", describe_workers(settings)),
                 ("bells", describe_bells(settings)),
                 ("stop", describe_stop(settings)),
@@ -89,7 +93,7 @@ def worker(
         if settings.monitors:
             specs.append(monitor_spec(settings, database.dsn, dlq=True, rings=True))
         clean = asyncio.run(
-            supervise("worker", specs, settings, loaded.kinds, database=database, supervisor_id=supervisor_id)
+            supervise("worker", specs, settings, kinds_served, database=database, supervisor_id=supervisor_id)
         )
     finally:
         database.release()
@@ -116,6 +120,13 @@ def describe_kinds(kinds: Mapping[str, object], most: int = 6) -> str:
     names = sorted(kinds)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{len(names)} kind{'s' * (len(names) > 1)} of job: {', '.join(names[:most])}{more}"
+
+
+def describe_schedules(app: Holdfast, most: int = 6) -> list[tuple[str, str]]:
+    """A line with the first few of an application's schedules, if it has any."""
+    found = [f"{name} ({each.schedule.cron} {each.schedule.time_zone})" for name, each in sorted(app.periodics.items())]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return [("schedules", f"{', '.join(found[:most])}{more}")] if found else []
 
 
 def describe_workers(settings: Settings) -> str:

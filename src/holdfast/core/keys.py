@@ -1,64 +1,86 @@
-"""API keys: how one looks, and what is kept of it.
+"""Keys that a kind makes of its jobs' arguments: what must be unique, what is a group, what shares a limit."""
 
-A key is `hf_<id>_<secret>`. The id is no secret: it names the key in lists and logs. The secret is 256 bits of chance,
-and only its SHA-256 is kept, so nobody who reads the ledger can use a key.
-"""
-
-import base64
 import hashlib
-import hmac
-import re
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Any
 
-PREFIX = "hf"
-_TOKEN = re.compile(r"hf_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
+from holdfast.core.payload import is_storable
+from holdfast.errors import ConfigurationError, InvalidArguments
 
+#: True: all arguments; one name or several: those; a function of some of them, by their names, to a text or None.
+KeyBy = bool | str | Sequence[str] | Callable[..., str | None]
 
-class Role(StrEnum):
-    """What a key may do: everything, or (canary) only ask who it is and how this deployment is."""
-
-    ADMIN = "admin"
-    CANARY = "canary"
+LONGEST = 200
 
 
 @dataclass(frozen=True)
-class NewKey:
-    """A key just made. `token` is shown once and kept nowhere."""
+class Key:
+    """How one key of a job comes about. `names` are the arguments that it is made of."""
 
-    id: str
-    token: str
-    secret_hash: str
+    option: str
+    names: tuple[str, ...]
+    function: Callable[..., str | None] | None = None
+    is_whole: bool = False
+
+    def of(self, values: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
+        """The key for these arguments, as the handler gets them and as the ledger stores them; None: no key.
+
+        One text argument is the key as it stands; anything else is its JSON. What is longer than 200 characters
+        becomes its SHA-256.
+        """
+        if self.function is not None:
+            made = self.function(**{name: values[name] for name in self.names})
+            if made is not None and not isinstance(made, str):
+                raise InvalidArguments(f"{self.option} gave {made!r:.60}; it must give text, or None for no key")
+            return None if made is None else fitting(made)
+        if self.is_whole:
+            return fitting(_json(dict(stored)))
+        if len(self.names) > 1:
+            return fitting(_json([stored[name] for name in self.names]))
+        only = stored[self.names[0]]
+        return None if only is None else fitting(only if isinstance(only, str) and only else _json(only))
 
 
-def make_key(id_bits: bytes, secret_bits: bytes) -> NewKey:
-    """A key from 5 and 32 random bytes.
+def make_key(by: KeyBy | None, *, option: str, kind: str, parameters: Sequence[str]) -> Key | None:
+    """The key that an option of `Holdfast.job` asks for; `ConfigurationError` where it names what is not there.
 
-    >>> make_key(bytes(5), bytes(32)).token
-    'hf_aaaaaaaa_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'
+    >>> key = make_key(lambda to: to.lower(), option="unique", kind="mail", parameters=["to", "copies"])
+    >>> key.of({"to": "Ann", "copies": 1}, {})
+    'ann'
+    >>> both = make_key(("to", "copies"), option="unique", kind="mail", parameters=["to", "copies"])
+    >>> both.of({}, {"to": "ann", "copies": 1})
+    '["ann",1]'
     """
-    if (len(id_bits), len(secret_bits)) != (5, 32):
-        raise ValueError("a key is made of 5 and 32 random bytes")
-    id = base64.b32encode(id_bits).decode().lower()
-    secret = base64.urlsafe_b64encode(secret_bits).decode().rstrip("=")
-    return NewKey(id, f"{PREFIX}_{id}_{secret}", hash_secret(secret))
+    if by is None or by is False:
+        return None
+    if by is True:
+        return Key(option, tuple(parameters), is_whole=True)
+    function, names = _read(by)
+    unknown = [name for name in names if name not in parameters]
+    if unknown or not names:
+        has = f"it has {', '.join(parameters)}" if parameters else "it has none"
+        which = f"no argument {unknown[0]!r}" if unknown else "nothing to make a key of"
+        raise ConfigurationError(f"{kind}: {option} names {which}; {has}")
+    return Key(option, names, function)
 
 
-def parse_key(token: str) -> tuple[str, str] | None:
-    """Id and secret; None for what is no key of ours.
-
-    >>> parse_key("hf_aaaaaaaa_" + "A" * 43)
-    ('aaaaaaaa', 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA')
-    """
-    found = _TOKEN.fullmatch(token)
-    return (found[1], found[2]) if found else None
+def _read(by: KeyBy) -> tuple[Callable[..., str | None] | None, tuple[str, ...]]:
+    if isinstance(by, str):
+        return None, (by,)
+    if callable(by):
+        return by, tuple(inspect.signature(by).parameters)
+    return None, () if isinstance(by, bool) else tuple(by)
 
 
-def hash_secret(secret: str) -> str:
-    """What is kept of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def is_secret(secret: str, secret_hash: str) -> bool:
-    """Whether this is the secret of that hash; takes as long whatever differs."""
-    return hmac.compare_digest(hash_secret(secret), secret_hash)
+def fitting(text: str) -> str:
+    """A text that a key's column can hold: itself, or its SHA-256 where it is too long."""
+    if 1 <= len(text) <= LONGEST and is_storable(text):
+        return text
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

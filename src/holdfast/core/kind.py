@@ -3,13 +3,18 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 
+from holdfast.core.keys import Key, KeyBy, fitting, make_key
 from holdfast.core.payload import PayloadError, encode, is_storable
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.errors import ConfigurationError, InvalidArguments, InvalidResult
+
+#: The name of the kind that every worker knows, and no program may take.
+CANARY = "holdfast.canary"
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Arguments:
+    """A call's arguments, checked: their JSON text, and the keys that the kind makes of them."""
+
+    text: str
+    unique_key: str | None = None
+    group_key: str | None = None
+    limit_key: str | None = None
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of job. Made by `Holdfast.job`; `name` is what the ledger stores."""
 
@@ -70,9 +85,17 @@ class Kind:
     signature: inspect.Signature = field(repr=False)
     arguments: type[BaseModel] = field(repr=False)
     result: TypeAdapter[Any] = field(repr=False)
+    returns: Any = field(default=Any, repr=False)
+    unique: Key | None = None
+    group_by: Key | None = None
+    limit_by: Key | None = None
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """JSON text of a call's arguments; `InvalidArguments` when they do not fit the handler or are not JSON."""
+        return self.check_arguments(args, kwargs).text
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        """A call's arguments as JSON, with their keys; `InvalidArguments` when they do not fit or are not JSON."""
         try:
             bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
@@ -81,13 +104,29 @@ class Kind:
         try:
             model = self.arguments.model_validate(bound.arguments)
             stored = model.model_dump(mode="json", by_alias=True)
-            return encode(stored, what=f"arguments of {self.name}")
+            text = encode(stored, what=f"arguments of {self.name}")
         except PayloadError as error:
             raise InvalidArguments(str(error)) from error
         except ValidationError as error:
             raise InvalidArguments(_readable(self.name, error)) from error
         except ValueError as error:
             raise InvalidArguments(f"arguments of {self.name} cannot be stored: {error}") from error
+        if self.unique is self.group_by is self.limit_by is None:
+            return Arguments(text, limit_key=None if self.policy.limit_max is None else self.name)
+        values = self._values(model)
+        unique, group, limit = (
+            None if key is None else key.of(values, stored) for key in (self.unique, self.group_by, self.limit_by)
+        )
+        return Arguments(text, unique, group, self._limit_key(limit))
+
+    def _limit_key(self, key: str | None) -> str | None:
+        """A limit is shared by all jobs of the kind, or by those of one key, where the kind makes keys."""
+        if self.policy.limit_max is None or (self.limit_by is not None and key is None):
+            return None
+        return self.name if key is None else fitting(f"{self.name}:{key}")
+
+    def _values(self, model: BaseModel) -> dict[str, Any]:
+        return {field.alias or name: getattr(model, name) for name, field in self.arguments.model_fields.items()}
 
     def decode_arguments(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the handler from a job's row; `InvalidArguments` when they do not fit it."""
@@ -95,7 +134,7 @@ class Kind:
             model = self.arguments.model_validate(stored)
         except ValidationError as error:
             raise InvalidArguments(_readable(self.name, error)) from error
-        return {field.alias or name: getattr(model, name) for name, field in self.arguments.model_fields.items()}
+        return self._values(model)
 
     def encode_result(self, value: Any) -> str:
         """JSON text of what the handler returned; `InvalidResult` when it cannot be stored."""
@@ -108,6 +147,25 @@ class Kind:
         except ValueError as error:
             raise InvalidResult(f"result of {self.name} cannot be stored: {error}") from error
 
+    def decode_result(self, stored: Any) -> Any:
+        """What the handler returned, in the type that it is annotated with; `InvalidResult` when it does not fit."""
+        if stored is None:
+            return None
+        try:
+            return self._returned.validate_python(stored)
+        except ValidationError as error:
+            raise InvalidResult(
+                f"{_readable(f'result of {self.name}', error)}; as it is stored: (await hf.get(job.id)).result"
+            ) from error
+
+    @cached_property
+    def _returned(self) -> TypeAdapter[Any]:
+        """A handler that returns nothing may still have stored a result in its own transaction."""
+        try:
+            return TypeAdapter(Any if self.returns in (None, type(None)) else self.returns)
+        except PydanticUserError:
+            return TypeAdapter(Any)
+
 
 def make_kind(
     handler: Callable[..., Any],
@@ -118,6 +176,9 @@ def make_kind(
     policy: Policy,
     context_type: type,
     isolation: str | None = None,
+    unique: KeyBy | None = None,
+    group_by: KeyBy | None = None,
+    limit_by: KeyBy | None = None,
 ) -> Kind:
     """Read a handler's signature. A first parameter annotated with `context_type` receives the run's context."""
     for what, value in (("kind", name), ("queue", queue)):
@@ -149,6 +210,9 @@ def make_kind(
             raise ConfigurationError(
                 f"{name}: parameter {parameter} cannot be stored by name; write named parameters instead"
             )
+    if limit_by and policy.limit_max is None:
+        raise ConfigurationError(f"{name}: limit_by parts a limit, and there is none; add limit=1 or more")
+    names = [parameter.name for parameter in parameters]
     return Kind(
         name=name,
         handler=handler,
@@ -161,6 +225,10 @@ def make_kind(
         signature=signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty),
         arguments=_model_of(name, parameters, hints),
         result=TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants")),
+        returns=hints.get("return", Any),
+        unique=make_key(unique, option="unique", kind=name, parameters=names),
+        group_by=make_key(group_by, option="group_by", kind=name, parameters=names),
+        limit_by=make_key(limit_by, option="limit_by", kind=name, parameters=names),
     )
 
 
@@ -186,7 +254,7 @@ def _model_of(name: str, parameters: list[inspect.Parameter], hints: Mapping[str
 
 def _readable(name: str, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "arguments"
+    where = "".join(f"{part}." for part in first["loc"])[:-1]
     shown = repr(first.get("input"))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{name}: {where}: {first['msg']}, got {shown[:120]}{more}"
+    return f"{name}: {where + ': ' if where else ''}{first['msg']}, got {shown[:120]}{more}"

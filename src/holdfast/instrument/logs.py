@@ -19,6 +19,7 @@ _LEVELS: dict[type[object], int] = {
     events.LocalServerStarted: logging.WARNING,
     events.NotificationFailed: logging.WARNING,
     events.QueueLost: logging.WARNING,
+    events.ScheduleFailed: logging.ERROR,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,

@@ -8,8 +8,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
+
+from holdfast.postgres.statements import statement
+
+if TYPE_CHECKING:
+    from holdfast.core.schedule import Schedule
 
 Row = TypeVar("Row")
 
@@ -26,7 +31,11 @@ class Call(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be written. `args` and `policy` are JSON text and object; `delay` is in seconds."""
+    """A job to be written, as `JobKind.prepare` makes it. `args` and `policy` are JSON text; `delay` is in seconds.
+
+    >>> send_mail.options(delay=60).prepare(to="ada@example.org").delay
+    60
+    """
 
     id: UUID
     queue: str
@@ -122,7 +131,12 @@ class LeaseVerdict:
 
 @dataclass(frozen=True, slots=True)
 class JobVerdict:
-    """What became of one job of a cancel or retry."""
+    """What became of one job of a cancel or retry; `status` is the job's now, None where there is none.
+
+    >>> (verdict,) = await hf.cancel([UUID(int=7)])
+    >>> verdict.verdict, verdict.status
+    ('not_found', None)
+    """
 
     id: UUID
     verdict: str
@@ -170,6 +184,25 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredSchedule:
+    """A schedule as the ledger has it; `is_ours`: with the definition that was declared. `clock`: the ledger's now."""
+
+    name: str
+    next_at: datetime
+    is_ours: bool
+    paused: bool
+    clock: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """`verdict`: enqueued, overlapped (`job_id` is then the one before), lost to another process."""
+
+    verdict: str
+    job_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Floor:
     """Where a claim may start: behind this place in the ledger's order."""
 
@@ -190,47 +223,62 @@ def _given(values: list[Any]) -> list[Any] | None:
     return values if any(value is not None for value in values) else None
 
 
-_JOB_ARRAYS = (
-    "%s::uuid[], %s::text[], %s::text[], %b::text[]::jsonb[],"
-    " priorities => %s::smallint[], run_ats => %s::timestamptz[], delays => %s::interval[],"
-    " unique_keys => %s::text[], group_keys => %s::text[], limit_keys => %s::text[], policies => %s::integer[],"
-    " traceparents => %s::text[], opts => %s::jsonb"
-)
-
-
-def _job_arrays(jobs: Sequence[NewJob]) -> tuple[Any, ...]:
-    policies = {policy: position for position, policy in enumerate(dict.fromkeys(job.policy for job in jobs))}
-    return (
-        [job.id for job in jobs],
-        [job.queue for job in jobs],
-        [job.kind for job in jobs],
-        [job.args for job in jobs],
-        _given([job.priority for job in jobs]),
-        _given([job.run_at for job in jobs]),
-        _given(list(_seconds([job.delay for job in jobs]))),
-        _given([job.unique_key for job in jobs]),
-        _given([job.group_key for job in jobs]),
-        _given([job.limit_key for job in jobs]),
-        [policies[job.policy] for job in jobs] if len(policies) > 1 else None,
-        _given([job.traceparent for job in jobs]),
-        '{"policies":[' + ",".join(policies) + "]}",
-    )
-
-
 def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
-    return Call(
-        "enqueue", f"SELECT ord, id, created FROM holdfast.enqueue_many({_JOB_ARRAYS})", _job_arrays(jobs), Enqueued
-    )
+    """Write jobs; the answers by `ord`."""
+    return Call("enqueue", statement("enqueue"), _as_text(jobs), _enqueued)
 
 
 def enqueue_once(scope: str, key: str, request_hash: str, jobs: Sequence[NewJob]) -> Call[EnqueuedOnce]:
     """Writes the jobs of a request that its caller has named; raises `IdempotencyKeyReused` for another request."""
-    return Call(
-        "enqueue_once",
-        f"SELECT ord, id, created, replayed FROM holdfast.enqueue_once(%s, %s, %s, {_JOB_ARRAYS})",
-        (scope, key, request_hash, *_job_arrays(jobs)),
-        EnqueuedOnce,
-    )
+    parameters = {"scope": scope, "key": key, "request_hash": request_hash, **_as_text(jobs)}
+    return Call("enqueue_once", statement("enqueue_once"), parameters, EnqueuedOnce)
+
+
+def _as_text(jobs: Sequence[NewJob]) -> dict[str, Any]:
+    policies = {policy: position for position, policy in enumerate(dict.fromkeys(job.policy for job in jobs))}
+    return {
+        "jobs": "[" + ",".join(_as_json(job, policies[job.policy]) for job in jobs) + "]",
+        "policies": '{"policies":[' + ",".join(policies) + "]}",
+    }
+
+
+def _as_json(job: NewJob, policy: int) -> str:
+    """One element of `jobs`: only what is given. The arguments are JSON already."""
+    given: dict[str, Any] = {
+        "id": str(job.id),
+        "queue": job.queue,
+        "kind": job.kind,
+        "priority": job.priority,
+        "run_at": None if job.run_at is None else job.run_at.isoformat(),
+        "delay": job.delay,
+        "unique_key": job.unique_key,
+        "group_key": job.group_key,
+        "limit_key": job.limit_key,
+        "policy": policy or None,
+        "traceparent": job.traceparent,
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    return f'{json.dumps(known, ensure_ascii=False)[:-1]}, "args": {job.args}}}'
+
+
+def _enqueued(ord: int, id: UUID | str, created: bool) -> Enqueued:
+    """Some drivers give a UUID as text, or in a type of their own."""
+    return Enqueued(ord, id if type(id) is UUID else UUID(str(id)), created)
+
+
+def complete_run(worker_id: UUID, id: UUID, lease: int, result: str, *, idle: float) -> Call[str]:
+    """Settle a run in its handler's own transaction; the verdict: applied or lost.
+
+    The transaction may stay idle for `idle` seconds from here on.
+    """
+    parameters = {
+        "worker_id": str(worker_id),
+        "id": str(id),
+        "lease": str(lease),
+        "result": result,
+        "idle": str(int(idle * 1000)),
+    }
+    return Call("complete_run", statement("complete_run"), parameters, str)
 
 
 def register_worker(worker_id: UUID, options: dict[str, Any]) -> Call[bool]:
@@ -324,6 +372,47 @@ def retry_jobs(ids: Sequence[UUID]) -> Call[JobVerdict]:
 
 
 _GONE = ", ".join(GoneVerdict.__dataclass_fields__)
+
+
+def declare_schedules(schedules: "Sequence[tuple[Schedule, datetime]]", *, takeover: bool) -> Call[DeclaredSchedule]:
+    """Say which schedules this program declares, each with its first tick from now on; what the ledger has of them."""
+    declared = [
+        {
+            "name": schedule.name,
+            "cron": schedule.cron,
+            "time_zone": schedule.time_zone,
+            "queue": schedule.queue,
+            "kind": schedule.kind,
+            "args": schedule.args,
+            "overlap": schedule.overlap,
+            "first_at": first_at.isoformat(),
+        }
+        for schedule, first_at in schedules
+    ]
+    return Call(
+        "declare_schedules",
+        "SELECT name, next_at, is_ours, paused, clock FROM holdfast.declare_schedules(%s::jsonb, %s::jsonb)",
+        (json.dumps(declared), json.dumps({"takeover": takeover})),
+        DeclaredSchedule,
+    )
+
+
+def tick_schedule(name: str, seen_at: datetime, next_at: datetime, job: NewJob) -> Call[Ticked]:
+    """Take the tick at `seen_at`, which writes the job unless that of the tick before is still there."""
+    options = {
+        **json.loads(job.policy),
+        "priority": job.priority,
+        "run_at": seen_at.isoformat(),
+        "unique_key": job.unique_key,
+        "group_key": job.group_key,
+        "limit_key": job.limit_key,
+    }
+    return Call(
+        "tick_schedule",
+        "SELECT verdict, job_id FROM holdfast.tick_schedule(%s, %s, %s, %s, %s::jsonb, %s::jsonb)",
+        (name, seen_at, next_at, job.id, job.args, json.dumps(options)),
+        Ticked,
+    )
 
 
 def mark_seen_deaths(worker_ids: Sequence[UUID], reason: str) -> Call[GoneVerdict]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from holdfast.core.incident import OpenIncident
 from holdfast.core.letters import LetterGroup
 from holdfast.postgres.calls import Call
-from holdfast.postgres.reads import statement
+from holdfast.postgres.statements import statement
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from holdfast.postgres.calls import Call
-from holdfast.postgres.reads import statement
+from holdfast.postgres.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,15 +50,15 @@ class AsyncLedger:
                         cursor = await connection.execute(call.text, call.parameters)
                         rows = await cursor.fetchall()
             except TimeoutError:
-                self._drop()
+                self.drop()
                 raise DatabaseUnavailable(
                     f"{shown(self.dsn)} did not answer {call.name} within {deadline or self._deadline:g} s"
                 ) from None
             except asyncio.CancelledError:
-                self._drop()
+                self.drop()
                 raise
             except DatabaseUnavailable:
-                self._drop()
+                self.drop()
                 raise
         return [call.row(*row) for row in rows]
 
@@ -80,7 +80,8 @@ class AsyncLedger:
             )
         return self._connection
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Cut the connection, without asking the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.postgres.calls import Call
-from holdfast.postgres.reads import statement
+from holdfast.postgres.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

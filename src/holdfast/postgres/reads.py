@@ -4,18 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 from holdfast.postgres.calls import Call
+from holdfast.postgres.statements import statement
 
-
-@cache
-def statement(name: str) -> str:
-    """The text of sql/<name>.sql."""
-    return (files("holdfast.postgres") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+#: How many queued jobs of a queue a list of queues counts.
+MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,13 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the ledger has it; the columns are described in docs/states.md."""
+    """A job as the ledger has it; the columns are described in docs/states.md.
+
+    >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
+    >>> row = await hf.get(job.id)
+    >>> row.status, row.attempts, row.max_attempts, row.timeout.total_seconds()
+    ('queued', 0, 5, 3600.0)
+    """
 
     id: UUID
     queue: str
@@ -163,6 +165,47 @@ class LockedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule; `is_declared`: a worker has said within the last minute that its program declares it.
+
+    `last_result`: enqueued, or overlapped where the job of the tick before was not done.
+    """
+
+    name: str
+    cron: str
+    time_zone: str
+    queue: str
+    kind: str
+    args: dict[str, Any]
+    overlap: bool
+    paused: bool
+    next_at: datetime
+    last_at: datetime | None
+    last_job_id: UUID | None
+    last_result: str | None
+    declared_at: datetime
+    is_declared: bool
+    clock: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A queue. `due` and `later` count its queued jobs, `MOST_COUNTED` at most; `is_more`: there are more than that.
+
+    `oldest_due`: since when the oldest of those counted could have run.
+    """
+
+    name: str
+    paused: bool
+    due: int
+    later: int
+    is_more: bool
+    running: int
+    workers: int
+    oldest_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """The ledger's clock, and the newest migration on record."""
 
@@ -189,6 +232,11 @@ def job_outcomes(ids: Sequence[UUID]) -> Call[JobOutcome]:
     return Call("job_outcomes", statement("job_outcomes"), {"ids": list(ids)}, JobOutcome)
 
 
+def run_status(worker_id: UUID, id: UUID, lease: int) -> Call[str]:
+    """Where the job of a run stands; no row when the lease is no longer that run's."""
+    return Call("run_status", statement("run_status"), {"worker_id": worker_id, "id": id, "lease": lease}, str)
+
+
 def job(id: UUID) -> Call[JobRow]:
     """One job, whole; no row when there is none."""
     return Call("job", statement("job"), {"id": id}, JobRow)
@@ -199,6 +247,45 @@ def job_events(id: UUID) -> Call[JobEvent]:
     return Call("job_events", statement("job_events"), {"id": id}, JobEvent)
 
 
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs; what is None does not matter.
+
+    error: part of the error's type or message, in either case. key: a unique, group or limit key. newer, older: seconds
+    since the job was enqueued, on the ledger's clock.
+    """
+
+    queue: str | None = None
+    kind: str | None = None
+    error: str | None = None
+    key: str | None = None
+    newer: float | None = None
+    older: float | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """For the statements that take a filter."""
+        spans = {name: getattr(self, name) for name in ("newer", "older")}
+        return {
+            "queue": self.queue,
+            "kind": self.kind,
+            "error": self.error,
+            "key": self.key,
+            **{name: None if span is None else timedelta(seconds=span) for name, span in spans.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingJobs:
+    """How many jobs of a kind, queue and status a filter matches; `oldest`: when the first was enqueued."""
+
+    kind: str
+    queue: str
+    status: str
+    jobs: int
+    oldest: datetime
+    last_id: UUID
+
+
 def list_jobs(
     *,
     status: str | None = None,
@@ -206,10 +293,28 @@ def list_jobs(
     kind: str | None = None,
     before: UUID | None = None,
     limit: int = 50,
+    error: str | None = None,
+    key: str | None = None,
+    newer: float | None = None,
+    older: float | None = None,
 ) -> Call[JobSummary]:
-    """One page of jobs, newest first; the next page is `before` the last id of this one."""
-    parameters = {"status": status, "queue": queue, "kind": kind, "before": before, "limit": limit}
+    """One page of jobs, newest first; the next page is `before` the last id of this one. For the rest: `JobFilter`."""
+    wanted = JobFilter(queue, kind, error, key, newer, older).parameters()
+    parameters = {**wanted, "status": status, "before": before, "limit": limit}
     return Call("list_jobs", statement("list_jobs"), parameters, JobSummary)
+
+
+def matching_jobs(wanted: JobFilter, statuses: Sequence[str], most: int) -> Call[MatchingJobs]:
+    """What a filter matches, counted up to `most` jobs."""
+    parameters = {**wanted.parameters(), "statuses": list(statuses), "most": most}
+    return Call("matching_jobs", statement("matching_jobs"), parameters, MatchingJobs)
+
+
+def matching_ids(wanted: JobFilter, statuses: Sequence[str], *, after: UUID, last: UUID, limit: int) -> Call[UUID]:
+    """The next ids that a filter matches, behind `after`, up to `last`."""
+    bounds = {"after": after, "last": last, "limit": limit}
+    parameters = {**wanted.parameters(), "statuses": list(statuses), **bounds}
+    return Call("matching_ids", statement("matching_ids"), parameters, lambda found: found)
 
 
 def suspects_waiting(queues: Sequence[str], kinds: Sequence[str]) -> Call[bool]:
@@ -273,3 +378,39 @@ def list_workers(*, gone: bool = False, limit: int = 50) -> Call[WorkerRow]:
 def live_kinds() -> Call[str]:
     """The kinds that live workers know, 1,000 at most."""
     return Call("live_kinds", statement("live_kinds"), {}, str)
+
+
+def list_schedules(limit: int = 1000) -> Call[ScheduleRow]:
+    """The schedules, by name."""
+    return Call("list_schedules", statement("list_schedules"), {"limit": limit}, ScheduleRow)
+
+
+def pause_schedule(name: str, *, paused: bool, next_at: datetime | None = None) -> Call[str]:
+    """Pause or resume a schedule; resumed, it goes on at `next_at`. No row where there is none of that name."""
+    parameters = {"name": name, "paused": paused, "next_at": next_at}
+    return Call("pause_schedule", statement("pause_schedule"), parameters, str)
+
+
+def remove_schedule(name: str) -> Call[str]:
+    """Forget a schedule; a worker that declares it brings it back. No row where there is none of that name."""
+    return Call("remove_schedule", statement("remove_schedule"), {"name": name}, str)
+
+
+def list_queues(limit: int = 1000) -> Call[QueueRow]:
+    """The queues, by name."""
+    return Call("list_queues", statement("list_queues"), {"limit": limit, "most": MOST_COUNTED}, QueueRow)
+
+
+def pause_queues(names: Sequence[str], *, paused: bool) -> Call[str]:
+    """Pause queues, or resume them; their names."""
+    return Call("pause_queues", statement("pause_queues"), {"names": list(names), "paused": paused}, str)
+
+
+def list_names(limit: int = 200) -> Call[tuple[list[str], list[str]]]:
+    """Queues and kinds of live workers."""
+    return Call("list_names", statement("list_names"), {"limit": limit}, lambda queues, kinds: (queues, kinds))
+
+
+def jobs_in_order(*, kind: str | None = None, status: str | None = None, limit: int = 1000) -> Call[JobRow]:
+    """Whole jobs, oldest first."""
+    return Call("jobs_in_order", statement("jobs_in_order"), {"kind": kind, "status": status, "limit": limit}, JobRow)

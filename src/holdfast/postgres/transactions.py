@@ -84,9 +84,9 @@ class Transactions:
             raise LeaseLost(f"job {job_id} is no longer held under lease {lease}; the transaction was not begun")
 
     async def _settle(self, connection: PromptConnection, job_id: UUID, lease: int, result: str) -> None:
-        call = calls.settle(self._worker_id, [calls.Settlement(job_id, lease, "complete", result=result)])
+        call = calls.complete_run(self._worker_id, job_id, lease, result, idle=self._lost_after)
         with translated(self._dsn):
             cursor = await connection.execute(call.text, call.parameters)
-            (row,) = await cursor.fetchall()
-        if calls.Settled(*row).verdict != "applied":
+            ((verdict,),) = await cursor.fetchall()
+        if verdict != "applied":
             raise LeaseLost(f"job {job_id} is no longer held under lease {lease}; the transaction was rolled back")

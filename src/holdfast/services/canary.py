@@ -3,10 +3,8 @@
 A canary sent through a queue shows that the whole way works: enqueue, claim, run, settle. Its name is reserved.
 """
 
-from holdfast.core.kind import Kind, Policy, make_kind
-from holdfast.services.run import Context
-
-NAME = "holdfast.canary"
+from holdfast.core.kind import CANARY, Kind, Policy, make_kind
+from holdfast.services.context import Context
 
 
 async def canary() -> str:
@@ -18,7 +16,7 @@ def canary_kind() -> Kind:
     """The kind, for the kinds of a worker."""
     return make_kind(
         canary,
-        name=NAME,
+        name=CANARY,
         queue="default",
         priority=-1000,
         policy=Policy(max_attempts=1, timeout=30.0),

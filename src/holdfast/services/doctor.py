@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
+from holdfast.core.api_keys import Role, make_key
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
-from holdfast.core.keys import Role, make_key
 from holdfast.errors import DatabaseError
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key

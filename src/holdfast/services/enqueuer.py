@@ -1,13 +1,14 @@
-"""The enqueuer: writes jobs for a program, many callers' jobs in one transaction, and rings after the commit."""
+"""The enqueuers: write jobs for a program, in transactions of at most 1,000, and ring after the commit."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from holdfast.core.batches import first_batch
 from holdfast.errors import DatabaseError, QueueError
 from holdfast.postgres import calls
-from holdfast.postgres.ledger import Executor
+from holdfast.postgres.ledger import Executor, SyncLedger
 from holdfast.services.batcher import Batcher
 
 _log = logging.getLogger("holdfast")
@@ -26,12 +27,17 @@ def weight(job: calls.NewJob) -> int:
 
 
 def chunks(jobs: Sequence[calls.NewJob]) -> Iterator[Sequence[calls.NewJob]]:
-    """The jobs in order, as many at a time as one transaction takes."""
+    """The jobs in order, as many at a time as one statement writes at most."""
     start = 0
     while start < len(jobs):
         count = first_batch(map(weight, jobs[start : start + CHUNK]), most=CHUNK)
         yield jobs[start : start + count]
         start += count
+
+
+def in_order(answers: Sequence[calls.Enqueued]) -> list[calls.Enqueued]:
+    """The answers in the order of the jobs."""
+    return sorted(answers, key=lambda answer: answer.ord)
 
 
 class Enqueuer:
@@ -56,18 +62,6 @@ class Enqueuer:
             answers += await self.enqueue_together(chunk)
         return answers
 
-    async def idle(self) -> None:
-        """Wait until everything is written and rung."""
-        await self._batcher.idle()
-        for coalescer in self._coalescers:
-            await coalescer.idle()
-
-    def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
-        """Tell the workers of committed jobs, those of the same queue together."""
-        queues = {job.queue for job in jobs if not job.delay and job.run_at is None}
-        for coalescer in self._coalescers:
-            coalescer.add(queues)
-
     async def enqueue_together(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs in one transaction, all or none; the caller bounds their number and size."""
         call = calls.enqueue_many(batch)
@@ -77,10 +71,43 @@ class Enqueuer:
             # The commit may have happened. The ids are ours, so the same call again doubles nothing.
             answers = await self._ledger.call(call)
         self.ring_for(batch)
-        return sorted(answers, key=lambda answer: answer.ord)
+        return in_order(answers)
+
+    async def idle(self) -> None:
+        """Wait until everything is written and rung."""
+        await self._batcher.idle()
+        for coalescer in self._coalescers:
+            await coalescer.idle()
+
+    def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
+        """Tell the workers of committed jobs, those of the same queue together."""
+        for coalescer in self._coalescers:
+            coalescer.add(_due_queues(jobs))
 
     async def _notify(self, queues: Sequence[str]) -> None:
         await self._ledger.call(calls.ring(queues))
+
+
+class SyncEnqueuer:
+    """The same for programs without an event loop. Safe to share between threads."""
+
+    def __init__(self, ledger: SyncLedger) -> None:
+        self._ledger = ledger
+
+    def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
+        answers: list[calls.Enqueued] = []
+        for chunk in chunks(jobs):
+            call = calls.enqueue_many(chunk)
+            try:
+                found = self._ledger.call(call)
+            except DatabaseError:
+                # The commit may have happened. The ids are ours, so the same call again doubles nothing.
+                found = self._ledger.call(call)
+            answers += in_order(found)
+            if queues := _due_queues(chunk):
+                with contextlib.suppress(DatabaseError):  # a bell may be lost: workers poll
+                    self._ledger.call(calls.ring(sorted(queues)))
+        return answers
 
 
 class _Coalescer:
@@ -120,3 +147,7 @@ def _bounded(ring: Ring) -> Ring:
             await ring(queues)
 
     return ring_in_time
+
+
+def _due_queues(jobs: Sequence[calls.NewJob]) -> set[str]:
+    return {job.queue for job in jobs if not job.delay and job.run_at is None}

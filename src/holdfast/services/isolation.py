@@ -45,10 +45,11 @@ class ProcessFenced(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """How the handler ended: `kind` is result, failure, snooze or invalid."""
+    """How the handler ended: `kind` is result, failure, snooze or invalid; `is_unsure` as of its `Context`."""
 
     kind: str
     body: Any
+    is_unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class IsolatedCall:
             while line := await reader.readline():
                 message = json.loads(line)
                 if "answer" in message:
-                    return Answer(message["answer"], message["body"])
+                    return Answer(message["answer"], message["body"], message["unsure"])
                 await self._pass_on(message)
         finally:
             transport.close()

@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from holdfast.core.keys import Role, is_secret, parse_key
+from holdfast.core.api_keys import Role, is_secret, parse_key
 from holdfast.errors import DatabaseError, DatabaseUnavailable
 from holdfast.postgres import keys
 from holdfast.postgres.ledger import Executor

@@ -1,29 +1,34 @@
-"""One run of one job in this process: its context, its cancellation, and what its end means for the ledger."""
+"""One run of one job in this process: its cancellation, and what its end means for the ledger."""
 
 import asyncio
 import contextvars
 import json
+import logging
 import traceback
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, Future
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Callable
+from concurrent.futures import Executor
 from enum import StrEnum
-from threading import Event
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from holdfast.core import retry
 from holdfast.core.fingerprint import fingerprint
 from holdfast.core.kind import Kind
-from holdfast.core.payload import encode, storable
-from holdfast.core.retry import LONGEST
-from holdfast.errors import InvalidResult
+from holdfast.core.payload import storable
+from holdfast.errors import GiveUp, InvalidResult
 from holdfast.postgres.calls import Claimed, Settlement
-from holdfast.postgres.transactions import Transactions
-from holdfast.services.isolation import IsolatedCall, IsolatedFailure, Isolation, ProcessFenced
+from holdfast.services.context import Context, JobSnoozed, Report, entered
+from holdfast.services.isolation import (
+    Answer,
+    IsolatedCall,
+    IsolatedFailure,
+    Isolation,
+    ProcessCrashed,
+    ProcessFenced,
+)
 
-_current: contextvars.ContextVar["Context"] = contextvars.ContextVar("holdfast_context")
+if TYPE_CHECKING:
+    from holdfast.postgres.transactions import Transactions
 
 MAX_TRACEBACK = 8_000
 MAX_MESSAGE = 2_000
@@ -39,137 +44,8 @@ class StopReason(StrEnum):
     FENCED = "fenced"
 
 
-class JobSnoozed(Exception):
-    """Ends a run; raised by `Context.snooze`."""
-
-    def __init__(self, delay: float) -> None:
-        super().__init__(f"snoozed for {delay:g} s")
-        self.delay = delay
-
-
-Report = Callable[[str | None], "Future[None]"]
-
-
-class Context:
-    """What a handler can know and say about its own run. Annotate the first parameter with this type to receive it.
-
-    >>> from holdfast import Context
-    >>> async def resize(ctx: Context, path: str) -> None:
-    ...     for step in range(10):
-    ...         if ctx.cancelled:
-    ...             return
-    ...         await ctx.progress({"step": step})
-    """
-
-    def __init__(self, job: Claimed, report: Report, transactions: Transactions | None) -> None:
-        self._job = job
-        self._report = report
-        self._transactions = transactions
-        self._committing = False
-        self._settled = False
-        self._stop = Event()
-
-    @property
-    def job_id(self) -> UUID:
-        """The job's id: the same over all its runs."""
-        return self._job.id
-
-    @property
-    def lease(self) -> int:
-        """The fencing token of this run: larger than that of every earlier run of this job."""
-        return self._job.lease
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first attempt; grows with each failure."""
-        return self._job.attempts + 1
-
-    @property
-    def kind(self) -> str:
-        """The name of the handler's kind."""
-        return self._job.kind
-
-    @property
-    def queue(self) -> str:
-        """The queue that the job came from."""
-        return self._job.queue
-
-    @property
-    def created_at(self) -> datetime:
-        """When the job was enqueued, by the database's clock."""
-        return self._job.created_at
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether this run should end: cancelled, out of time, draining, or its lease lost. For plain functions."""
-        return self._stop.is_set()
-
-    def request_stop(self) -> None:
-        """Set `cancelled`."""
-        self._stop.set()
-
-    async def progress(self, value: Any) -> None:
-        """Store a JSON value on the job's row; counts as a heartbeat. `LeaseLost` when the job is no longer ours."""
-        await asyncio.wrap_future(self._report(encode(value, what="progress")))
-
-    async def heartbeat(self) -> None:
-        """Tell that this run is alive; jobs with `silent_after` owe it. `LeaseLost` when the job is no longer ours."""
-        await asyncio.wrap_future(self._report(None))
-
-    def progress_sync(self, value: Any) -> None:
-        """`progress`, for handlers that are plain functions."""
-        self._report(encode(value, what="progress")).result()
-
-    def heartbeat_sync(self) -> None:
-        """`heartbeat`, for handlers that are plain functions."""
-        self._report(None).result()
-
-    @asynccontextmanager
-    async def transaction(self, result: Any = None) -> AsyncIterator[Any]:
-        """A database transaction whose commit is also the job's success: both happen, or neither does.
-
-        Yields a psycopg connection. Its last statement before COMMIT stores `result` and settles the job, under this
-        run's lease; where the lease is lost, everything is rolled back with `LeaseLost`. So what the handler writes
-        through it happens exactly once. Do the rest of the work before: once the block has ended, the job has too.
-
-        >>> from holdfast import Context
-        >>> async def pay(ctx: Context, order: int) -> None:
-        ...     async with ctx.transaction() as conn:
-        ...         await conn.execute("UPDATE orders SET paid = true WHERE id = %s", (order,))
-        """
-        if self._transactions is None:
-            raise RuntimeError("a handler in a process of its own has no ctx.transaction; use isolation 'async'")
-        text = encode(result, what=f"result of {self.kind}")
-        try:
-            async with self._transactions.settled(
-                self.job_id, self.lease, lambda: self._settle_with(text)
-            ) as connection:
-                yield connection
-        except BaseException:
-            self._settled = False
-            raise
-        finally:
-            self._committing = False
-
-    def _settle_with(self, text: str) -> str:
-        self._settled = self._committing = True
-        return text
-
-    def snooze(self, delay: float) -> NoReturn:
-        """End this run now and come back in `delay` seconds (at most a year); costs no attempt."""
-        if not 0 <= delay <= LONGEST:
-            raise ValueError(f"snooze for {delay!r} s: it must be a number of seconds from 0 to a year")
-        raise JobSnoozed(delay)
-
-
-def use_context(context: Context) -> None:
-    """Make `current_context` answer with this context in the current execution context."""
-    _current.set(context)
-
-
-def current_context() -> Context:
-    """The context of the run that this code is called from; `LookupError` outside of a handler."""
-    return _current.get()
+class NotCommitted(Exception):
+    """A handler settled its job in its own transaction, and that was not committed when the handler returned."""
 
 
 class Run:
@@ -180,14 +56,18 @@ class Run:
         job: Claimed,
         kind: Kind,
         report: Report,
-        transactions: Transactions,
+        transactions: "Transactions | None",
         isolation: Isolation | None = None,
+        *,
+        worker_id: UUID,
+        lost_after: float = 25.0,
     ) -> None:
         self.job = job
         self._report = report
         self._isolation = isolation
         self.kind = kind
-        self.context = Context(job, report, transactions)
+        self.context = Context(job, report, transactions, worker_id=worker_id, lost_after=lost_after)
+        self._told_child = {"worker_id": str(worker_id), "lost_after": lost_after}
         self.stop_reason: StopReason | None = None
         self.stopped_at: float | None = None
         self.begun = False
@@ -200,7 +80,7 @@ class Run:
     @property
     def settling(self) -> bool:
         """Whether the ledger is being told how this run ended, or has been: its own answer decides from here on."""
-        return self.finished or self.context._settled
+        return self.finished or self.context.is_settled
 
     def ignores_its_stop(self, seconds: float) -> bool:
         """Whether the handler still runs so long after it was asked to end."""
@@ -229,7 +109,7 @@ class Run:
         if self._isolated is not None:
             self._isolated.stop()
         # A task that is cancelled before its first step never takes one; it looks at the reason itself.
-        may_cancel = self.begun and self._thread is None and not self.finished and not self.context._committing
+        may_cancel = self.begun and self._thread is None and not self.finished and not self.context.is_committing
         if self.task is not None and may_cancel and reason not in self._cancelled_for:
             self._cancelled_for.add(reason)
             self.task.cancel()
@@ -240,9 +120,18 @@ class Run:
             self._isolated.alive()
 
     async def execute(self, threads: Executor, dice: float) -> Settlement | None:
-        """Run the handler to its end; None when there is nothing to write, because the lease is lost."""
+        """Run the handler to its end; None when there is nothing to write: the lease is lost, or it is settled already.
+
+        Where the handler settled it in a transaction of its own (`context.is_unsure`), the answer is for the case that
+        this was not committed.
+        """
         settlement = await self._outcome(threads, dice)
-        return None if self.stop_reason is StopReason.LOST or self.context._settled else settlement
+        if self.stop_reason is StopReason.LOST or (self.context.is_settled and not self.context.is_unsure):
+            return None
+        if self.context.is_unsure and settlement.outcome == "complete":
+            missing = NotCommitted("ctx.complete was called and its transaction was not committed; commit after it")
+            return self._failure(missing, delay=self._delay(dice))
+        return settlement
 
     async def _outcome(self, threads: Executor, dice: float) -> Settlement:
         try:
@@ -258,7 +147,7 @@ class Run:
             return Settlement(self.job.id, self.job.lease, "complete", result=self.kind.encode_result(value))
         except JobSnoozed as snoozed:
             return Settlement(self.job.id, self.job.lease, "snooze", delay=snoozed.delay)
-        except InvalidResult as error:
+        except (InvalidResult, GiveUp) as error:
             return self._failure(error, delay=None)
         except ProcessFenced:
             # Our own doing, most often a loop that stood still: it costs the job nothing.
@@ -278,8 +167,7 @@ class Run:
 
     async def _call(self, arguments: dict[str, Any], threads: Executor) -> Any:
         first = (self.context,) if self.kind.wants_context else ()
-        token = _current.set(self.context)
-        try:
+        with entered(self.context):
             if self.kind.is_async:
                 return await self.kind.handler(*first, **arguments)
             inside = contextvars.copy_context()
@@ -287,16 +175,16 @@ class Run:
                 threads, lambda: inside.run(_call_plain, self.kind.handler, first, arguments)
             )
             return await self._thread
-        finally:
-            _current.reset(token)
 
     async def _call_isolated(self, dice: float) -> Settlement:
         if self._isolation is None:
             raise RuntimeError("isolation 'process' needs a worker that was started with module:attribute")
         job = self.job
         self._isolated = IsolatedCall(self._isolation, lambda text: asyncio.wrap_future(self._report(text)))
-        answer = await self._isolated.run(
+        answer = await self._answer_of_child(
             {
+                **self._told_child,
+                "log_level": logging.getLogger().level,
                 "id": str(job.id),
                 "lease": job.lease,
                 "queue": job.queue,
@@ -309,6 +197,7 @@ class Run:
                 "claimed_at": job.claimed_at.isoformat(),
             }
         )
+        self.context.doubt(answer.is_unsure)
         match answer.kind:
             case "result":
                 return Settlement(job.id, job.lease, "complete", result=answer.body)
@@ -317,6 +206,14 @@ class Run:
             case _:
                 failure = IsolatedFailure(answer.body["type"], answer.body["message"], answer.body["traceback"])
                 return self._failure(failure, delay=None if answer.kind == "invalid" else self._delay(dice))
+
+    async def _answer_of_child(self, call: dict[str, Any]) -> Answer:
+        assert self._isolated is not None
+        try:
+            return await self._isolated.run(call)
+        except ProcessCrashed:
+            self.context.doubt(True)  # it may have settled its job before it died
+            raise
 
     def _start_timer(self) -> asyncio.TimerHandle | None:
         if self.job.timeout is None:

@@ -14,6 +14,7 @@ from holdfast.errors import DatabaseError, InvalidValue
 from holdfast.events import LedgerLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.reads import run_status
 from holdfast.services.batcher import Batcher
 
 LONGEST_PAUSE = 5.0
@@ -44,6 +45,21 @@ class Settler:
         finally:
             self._locked.discard(key)
         return settled
+
+    async def settle_if_held(self, settlement: calls.Settlement) -> calls.Settled:
+        """`settle`, where the handler may have settled the run in its own transaction: then there is nothing to say."""
+        pause = 0.1
+        while True:
+            try:
+                found = await self._ledger.call(run_status(self._worker_id, settlement.id, settlement.lease))
+            except DatabaseError as error:
+                self._sinks.emit(LedgerLost("run_status", str(error)))
+                await asyncio.sleep(pause * (0.5 + self._dice()))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            if found and found[0] != "running":
+                return calls.Settled(settlement.id, settlement.lease, "already", found[0])
+            return await self.settle(settlement)
 
     async def idle(self) -> None:
         """Wait until everything that ended so far is settled."""

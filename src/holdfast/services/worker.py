@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import Any, ParamSpec
 from uuid import UUID
 
-from holdfast.core.kind import Kind
+from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
@@ -40,12 +40,14 @@ from holdfast.postgres.bell import Bell
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
-from holdfast.services.canary import NAME, canary_kind
+from holdfast.services.canary import canary_kind
 from holdfast.services.isolation import Isolation
+from holdfast.services.periodic import Periodic
 from holdfast.services.pruner import Pruner
 from holdfast.services.pulse import Pulse
 from holdfast.services.reporter import Reporter
 from holdfast.services.run import Run, StopReason
+from holdfast.services.scheduler import Scheduler
 from holdfast.services.settler import Settler
 from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
@@ -111,6 +113,7 @@ class Worker:
         worker_id: UUID,
         supervisor_id: UUID | None = None,
         app: str | None = None,
+        periodics: Mapping[str, Periodic] | None = None,
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
         progressed: Callable[[], None] = lambda: None,
@@ -119,7 +122,8 @@ class Worker:
         self._progressed = progressed
         self._exit_process = exit_process
         self._dsn = dsn
-        self._kinds = {**kinds, NAME: canary_kind()}
+        self._kinds = {**kinds, CANARY: canary_kind()}
+        self._periodics = periodics or {}
         self._settings = settings
         self._id = worker_id
         self._supervisor_id = supervisor_id
@@ -196,6 +200,7 @@ class Worker:
                 self._ledger, self._sinks, keep_finished=settings.keep_finished, keep_dead=settings.keep_dead
             )
             helpers.append(loop.create_task(pruner.run()))
+            helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))
         try:
             await self._claim_loop()
             if listener is not None:
@@ -346,6 +351,8 @@ class Worker:
             lambda text: self._reporter.report(job.id, job.lease, text),
             self._transactions,
             self._isolation,
+            worker_id=self._id,
+            lost_after=self._settings.timings.lost_after,
         )
         self._runs[job.id] = run
         if self._watchdog.trust is not Trust.HEALTHY or self._gone:
@@ -381,7 +388,8 @@ class Worker:
         try:
             if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
                 return
-            settled = await self._settler.settle(settlement)
+            settle = self._settler.settle_if_held if run.context.is_unsure else self._settler.settle
+            settled = await settle(settlement)
             if settled.verdict == "lost":
                 self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
             elif settlement.outcome == "fail" and settlement.error is not None:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from holdfast.core.keys import Role
+from holdfast.core.api_keys import Role
 from holdfast.web import health
 from holdfast.web.api import jobs, keys
 from holdfast.web.auth import Authenticate, identity_of, require

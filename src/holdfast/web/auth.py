@@ -15,7 +15,7 @@ from typing import Literal
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.core.keys import Role
+from holdfast.core.api_keys import Role
 from holdfast.errors import DatabaseUnavailable
 from holdfast.services.keyring import Key, KeyRing
 from holdfast.web.identity import Network, client

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from holdfast.core.api_keys import Role
 from holdfast.core.health import Check, Status
-from holdfast.core.keys import Role
 from holdfast.services.health import Health
 from holdfast.web.auth import caller_of, require
 from holdfast.web.metrics import LedgerMetrics

@@ -8,6 +8,10 @@ FROM holdfast.jobs j
 WHERE (%(status)s::text IS NULL OR j.status = %(status)s)
   AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
   AND (%(kind)s::text IS NULL OR j.kind = %(kind)s)
+  AND (%(error)s::text IS NULL OR position(lower(%(error)s) IN lower(concat_ws(': ', j.error ->> 'type', j.error ->> 'message'))) > 0)
+  AND (%(key)s::text IS NULL OR %(key)s IN (j.unique_key, j.group_key, j.limit_key))
+  AND (%(newer)s::interval IS NULL OR j.created_at >= (SELECT holdfast.clock()) - %(newer)s)
+  AND (%(older)s::interval IS NULL OR j.created_at < (SELECT holdfast.clock()) - %(older)s)
   AND (%(before)s::uuid IS NULL OR j.id < %(before)s)
 ORDER BY j.id DESC
 LIMIT %(limit)s

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
+from holdfast.core.kind import CANARY
 from holdfast.core.payload import encode
 from holdfast.postgres import calls, reads
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.canary import NAME, canary_kind
+from holdfast.services.canary import canary_kind
 
 _ID, _COMPONENT = "jobs.end_to_end", "jobs"
 _CODE = "enqueue, claim, run, settle"
@@ -43,7 +44,7 @@ async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], U
         await ledger.call(calls.cancel_jobs(list(waiting)))
         return _not_run({queue.name: queue.room for queue in report.queues if queue.name in waiting.values()})
     if lost:
-        fix = f"holdfast jobs list --kind {NAME}, then: holdfast jobs show ID"
+        fix = f"holdfast jobs list --kind {CANARY}, then: holdfast jobs show ID"
         return Finding(_ID, _COMPONENT, Verdict.FAIL, f"a canary did not succeed: {'; '.join(lost)}", _CODE, fix)
     found = f"a canary through {_queues(tried)} succeeded in {seconds:.2f} s"
     return Finding(_ID, _COMPONENT, Verdict.PASS, found, _CODE)
@@ -51,7 +52,7 @@ async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], U
 
 def _canary(id: UUID, queue: str) -> calls.NewJob:
     kind = canary_kind()
-    return calls.NewJob(id, queue, NAME, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
+    return calls.NewJob(id, queue, CANARY, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
 
 
 def _not_run(room: Mapping[str, int]) -> Finding:

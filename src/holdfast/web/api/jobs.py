@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 
 from holdfast.app import new_id
-from holdfast.core.keys import Role
+from holdfast.core.api_keys import Role
 from holdfast.core.kind import Kind, Policy
 from holdfast.core.payload import PayloadError, encode
 from holdfast.core.retry import RetryPolicy

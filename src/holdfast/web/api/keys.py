@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from holdfast.core.keys import Role
+from holdfast.core.api_keys import Role
 from holdfast.web.auth import Caller, require
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])

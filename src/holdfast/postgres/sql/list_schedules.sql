@@ -1,0 +1,7 @@
+-- The schedules. One that no worker has declared for a minute does not tick.
+SELECT s.name, s.cron, s.time_zone, s.queue, s.kind, s.args, s.overlap, s.paused, s.next_at, s.last_at, s.last_job_id,
+       s.last_result, s.declared_at, s.declared_at > (SELECT holdfast.clock()) - interval '1 minute',
+       (SELECT holdfast.clock())
+FROM holdfast.schedules s
+ORDER BY s.name
+LIMIT %(limit)s

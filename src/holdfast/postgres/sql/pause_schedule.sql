@@ -1,0 +1,5 @@
+-- Pause a schedule, or resume it: then it goes on with the next tick, and what it missed in between stays missed.
+UPDATE holdfast.schedules AS s
+SET paused = %(paused)s, next_at = coalesce(%(next_at)s::timestamptz, s.next_at)
+WHERE s.name = %(name)s
+RETURNING s.name

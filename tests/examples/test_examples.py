@@ -1,0 +1,244 @@
+"""The programs in examples/: started as a user would, killed in the middle, started again, and found complete."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from psycopg import conninfo
+
+from tests.cli.command import environment, eventually
+from tests.support import Session, calm, row, rows
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+#: Minutes of a real deployment in seconds of a test. Nothing else is changed.
+QUICK = {"HOLDFAST_BEAT_INTERVAL": "1", "HOLDFAST_LOST_AFTER": "5", "HOLDFAST_SWEEP_INTERVAL": "1"}
+
+
+class Program:
+    """One of an example's processes, with what it says in a file."""
+
+    def __init__(self, command: Sequence[str], folder: Path, log: Path, **given: str) -> None:
+        self._log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=folder,
+                env=environment(PYTHONUNBUFFERED="1", **given),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def text(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL, to it and to all that it started in its group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Example:
+    """A copy of an example's folder, as somebody has it who follows its README."""
+
+    def __init__(self, name: str, folder: Path, database: str) -> None:
+        self.folder = shutil.copytree(EXAMPLES / name, folder / name)
+        self._logs = folder
+        self._url = as_url(database)
+        self.programs: list[Program] = []
+
+    def start(self, *command: str) -> Program:
+        log = self._logs / f"{len(self.programs)}.log"
+        self.programs.append(Program(command, self.folder, log, DATABASE_URL=self._url, **QUICK))
+        return self.programs[-1]
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=environment(DATABASE_URL=self._url),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def explain(self) -> str:
+        return "\n".join(program.text()[-3000:] for program in self.programs)
+
+
+def as_url(dsn: str) -> str:
+    parts = conninfo.conninfo_to_dict(dsn)
+    where = f"?host={quote(str(parts['host']), safe='')}&port={parts.get('port') or 5432}"
+    return f"postgresql://{parts.get('user') or ''}@/{parts['dbname']}{where}"
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, tmp_path: Path, database: str, conn: Session) -> Iterator[Example]:
+    calm(conn)
+    made = Example(request.param, tmp_path, database)
+    yield made
+    for program in made.programs:
+        program.end()
+
+
+def of(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("example", [name], indirect=True, ids=[name])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def answers(url: str, example: Example) -> None:
+    def look() -> bool:
+        try:
+            return httpx.get(url, timeout=5).status_code < 500
+        except httpx.HTTPError:
+            return False
+
+    eventually(look, example.explain)
+
+
+def status(conn: Session) -> Counter[str]:
+    return Counter(each["status"] for each in rows(conn, "SELECT status FROM holdfast.jobs"))
+
+
+def in_the_middle(conn: Session, example: Example) -> None:
+    """Some are done, some run, some wait."""
+    eventually(lambda: all(status(conn)[each] for each in ("succeeded", "running", "queued")), example.explain)
+
+
+def all_done(conn: Session, count: int, example: Example) -> None:
+    def explain() -> str:
+        return f"{status(conn)}\n{example.explain()}"
+
+    eventually(lambda: status(conn) == {"succeeded": count}, explain)
+
+
+def were_rescued(conn: Session) -> bool:
+    """Otherwise nothing was killed in its middle, and the test has shown nothing."""
+    return bool(row(conn, "SELECT count(*) AS jobs FROM holdfast.jobs WHERE rescues > 0")["jobs"])
+
+
+@of("word_count")
+def test_a_script_and_its_worker_that_are_killed_go_on_where_they_were(
+    example: Example, conn: Session, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(60):
+        (texts / f"{number}.txt").write_text("word " * number)
+    worker = example.start("holdfast", "worker", "count")
+    script = example.start("count", str(texts))
+    in_the_middle(conn, example)
+    script.kill()
+    worker.kill()
+    for child in rows(conn, "SELECT pid FROM holdfast.workers WHERE gone_at IS NULL"):
+        gone(child["pid"])
+    example.start("holdfast", "worker", "count")
+    again = example.start("count", str(texts))
+    assert again.process.wait(60) == 0, example.explain()
+    assert again.text().splitlines()[-1] == f"60 of 60 files, {sum(range(60)):,} words"
+    all_done(conn, 60, example)
+    assert were_rescued(conn)
+
+
+def gone(pid: int) -> None:
+    """A worker whose supervisor was killed drains and ends by itself; here it is killed as well."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@of("flask_signup")
+def test_each_sign_up_gets_one_mail_whatever_is_killed(example: Example, conn: Session) -> None:
+    port = free_port()
+    serve = ("flask", "--app", "signup", "run", "--port", str(port))
+    example.run("flask", "--app", "signup", "init")
+    web, worker = example.start(*serve), example.start("holdfast", "worker", "signup", "--slots", "4")
+    answers(f"http://127.0.0.1:{port}/", example)
+    accepted = [sign_up(port, f"user{number}@example.org") for number in range(20)]
+    in_the_middle(conn, example)
+    web.kill()
+    worker.kill()
+    for child in rows(conn, "SELECT pid FROM holdfast.workers WHERE gone_at IS NULL"):
+        gone(child["pid"])
+    example.start(*serve)
+    example.start("holdfast", "worker", "signup", "--slots", "4")
+    answers(f"http://127.0.0.1:{port}/", example)
+    accepted += [sign_up(port, f"user{number}@example.org") for number in range(20, 25)]
+    all_done(conn, 25, example)
+    assert were_rescued(conn)
+    mails = rows(conn, "SELECT user_id, count(*) AS mails FROM mails GROUP BY user_id")
+    assert {each["user_id"]: each["mails"] for each in mails} == dict.fromkeys(accepted, 1)
+    assert "morning_numbers" in example.run("holdfast", "schedules", "list")
+
+
+def sign_up(port: int, email: str) -> int:
+    answer = httpx.post(f"http://127.0.0.1:{port}/signup", data={"email": email}, timeout=20)
+    assert answer.status_code == 201, answer.text
+    number: int = answer.json()["id"]
+    return number
+
+
+@of("fastapi_orders")
+def test_each_order_is_charged_once_though_the_only_process_is_killed(example: Example, conn: Session) -> None:
+    port = free_port()
+    serve = ("uvicorn", "orders:app", "--port", str(port))
+    web = example.start(*serve)
+    answers(f"http://127.0.0.1:{port}/orders/0", example)
+    orders = {order(port, cents): cents for cents in range(100, 112)}
+    in_the_middle(conn, example)
+    web.kill()
+    example.start(*serve)
+    answers(f"http://127.0.0.1:{port}/orders/0", example)
+    all_done(conn, 12, example)
+    assert were_rescued(conn)
+    charges = rows(conn, "SELECT order_id, cents FROM charges ORDER BY id")
+    assert Counter((each["order_id"], each["cents"]) for each in charges) == Counter(orders.items())
+    states: Any = [httpx.get(f"http://127.0.0.1:{port}/orders/{id}", timeout=20).json()["state"] for id in orders]
+    assert set(states) == {"paid"}
+
+
+def order(port: int, cents: int) -> int:
+    answer = httpx.post(f"http://127.0.0.1:{port}/orders", json={"cents": cents}, timeout=20)
+    assert answer.status_code == 201, answer.text
+    number: int = answer.json()["id"]
+    return number
+
+
+def test_every_example_has_a_readme_whose_commands_a_test_runs() -> None:
+    source = Path(__file__).read_text()
+    folders = sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
+    assert len(folders) == 3
+    for folder in folders:
+        readme = (folder / "README.md").read_text()
+        assert f'@of("{folder.name}")' in source
+        assert "```sh\n" in readme
