@@ -138,7 +138,7 @@ def test_a_queue_of_the_team_s_own_is_watched_and_never_rung(database: str, fold
         monitor.says("the dead letters of holdfast-bells-dlq")
     tagged = {"DATABASE_URL": database, "SQS_QUEUE_URL": sqs.url("holdfast-bells")}
     with running("monitor", "stale", cwd=folder, **tagged) as monitor:
-        assert "Postgres, and SQS queue holdfast-bells" in monitor.says("bells  ")
+        assert "queue holdfast-bells is rung for idle workers" in monitor.says("sqs  ")
 
 
 def swept(folder: Path, where: dict[str, str]) -> bool:

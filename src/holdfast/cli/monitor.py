@@ -10,7 +10,7 @@ from holdfast.cli import worker as workers
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
 from holdfast.cli.service import (
     describe_alerts,
-    describe_bells,
+    describe_sqs,
     describe_stop,
     require_sqs,
     require_unix,
@@ -36,7 +36,7 @@ def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level:
     line = (
         f"each {settings.sweep_interval:g} s; a job without a sign of life for {settings.stale_after:g} s is taken back"
     )
-    _run("stale-job-monitor", settings, [("sweeps", line), ("bells", describe_bells(settings))], stale_jobs=True)
+    _run("stale-job-monitor", settings, [("sweeps", line), *describe_sqs(settings)], stale_jobs=True)
 
 
 @monitor.command()

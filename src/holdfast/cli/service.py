@@ -72,12 +72,12 @@ async def _tags(url: str) -> dict[str, str]:
         await sqs.close()
 
 
-def describe_bells(settings: Settings) -> str:
-    """How workers are woken, and what is only watched."""
-    own = settings.watched_queue_url
-    watched = f"; SQS queue {queue_name(own)} is watched, never rung" if own and own != settings.sqs_queue_url else ""
-    rung = f", and SQS queue {queue_name(settings.sqs_queue_url)}" if settings.sqs_queue_url else ""
-    return f"Postgres{rung}{watched}"
+def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
+    """A line with the SQS queues that have a part in this, if any."""
+    own, bells = settings.watched_queue_url, settings.sqs_queue_url
+    rung = [f"queue {queue_name(bells)} is rung for idle workers"] if bells else []
+    watched = [f"queue {queue_name(own)} is watched, never rung"] if own and own != bells else []
+    return [("sqs", "; ".join(rung + watched))] if rung or watched else []
 
 
 def describe_alerts(settings: Settings) -> str:

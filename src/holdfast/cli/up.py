@@ -13,7 +13,7 @@ from holdfast.cli.local_sqs import LocalSqsPlan, local_sqs_spec, prepare
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
 from holdfast.cli.service import (
     describe_alerts,
-    describe_bells,
+    describe_sqs,
     describe_stop,
     require_sqs,
     require_unix,
@@ -151,7 +151,7 @@ def _lines(
         ("app", known),
         *schedules,
         ("workers", workers.describe_workers(settings)),
-        ("bells", describe_bells(settings)),
+        *describe_sqs(settings),
         ("alerts", describe_alerts(settings)),
         ("stop", describe_stop(settings)),
     ]

@@ -10,7 +10,7 @@ from holdfast.app import Holdfast, new_id
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
 from holdfast.cli.service import (
-    describe_bells,
+    describe_sqs,
     describe_stop,
     require_sqs,
     require_unix,
@@ -83,7 +83,7 @@ def worker(
                 ("app", f"{reference} with {describe_kinds(kinds_served)}"),
                 *describe_schedules(loaded),
                 ("workers", describe_workers(settings)),
-                ("bells", describe_bells(settings)),
+                *describe_sqs(settings),
                 ("stop", describe_stop(settings)),
             ],
             database.dsn,

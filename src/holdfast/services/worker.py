@@ -122,7 +122,8 @@ class Worker:
         self._progressed = progressed
         self._exit_process = exit_process
         self._dsn = dsn
-        self._kinds = {**kinds, CANARY: canary_kind()}
+        self._kinds = kinds  # may grow while this runs
+        self._canary = canary_kind()
         self._periodics = periodics or {}
         self._settings = settings
         self._id = worker_id
@@ -320,7 +321,7 @@ class Worker:
         return len(jobs)
 
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
-        call = calls.claim(self._id, self._settings.queues, sorted(self._kinds), ask, floor)
+        call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
         jobs = sorted(await self._ledger.call(call), key=_place)
         for job in jobs:
             self._begin(job)
@@ -337,8 +338,11 @@ class Worker:
 
     # Running ------------------------------------------------------------
 
+    def _kind_names(self) -> list[str]:
+        return sorted((*self._kinds, CANARY))
+
     def _begin(self, job: calls.Claimed) -> None:
-        kind = self._kinds[job.kind]
+        kind = self._canary if job.kind == CANARY else self._kinds[job.kind]
         earlier = self._runs.get(job.id)
         loop = asyncio.get_running_loop()
         if earlier is not None:
@@ -465,7 +469,7 @@ class Worker:
             "parent_pid": os.getppid(),
             "version": version("holdfast"),
             "queues": list(settings.queues),
-            "kinds": sorted(self._kinds),
+            "kinds": self._kind_names(),
             "slots": settings.slots,
             "quarantine": settings.quarantine,
             "lost_after": settings.timings.lost_after,
@@ -474,7 +478,7 @@ class Worker:
             raise WorkerGone(f"worker {self._id} was declared gone before it registered")
         self._sinks.emit(
             WorkerStarted(
-                self._id, tuple(settings.queues), tuple(sorted(self._kinds)), settings.slots, settings.quarantine
+                self._id, tuple(settings.queues), tuple(self._kind_names()), settings.slots, settings.quarantine
             )
         )
 
