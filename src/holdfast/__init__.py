@@ -2,7 +2,7 @@
 
 from holdfast.app import Holdfast, Job, JobKind
 from holdfast.config import Settings
-from holdfast.core.ratelimit import Decision
+from holdfast.core.ratelimit import Decision, Limit, Policy
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
@@ -16,7 +16,10 @@ from holdfast.errors import (
     ResultTimeout,
     SchemaMismatch,
 )
+from holdfast.services.limiter import RateLimiter
+from holdfast.services.limiter_sync import SyncRateLimiter
 from holdfast.services.run import Context, current_context
+from holdfast.standalone import rate_limit, rate_limit_sync
 
 __all__ = [
     "ConfigurationError",
@@ -32,9 +35,15 @@ __all__ = [
     "JobKind",
     "JobNotFound",
     "LeaseLost",
+    "Limit",
+    "Policy",
+    "RateLimiter",
     "ResultTimeout",
     "RetryPolicy",
     "SchemaMismatch",
     "Settings",
+    "SyncRateLimiter",
     "current_context",
+    "rate_limit",
+    "rate_limit_sync",
 ]

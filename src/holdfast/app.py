@@ -31,6 +31,7 @@ from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.limiter import RateLimiter
+from holdfast.services.limiter_sync import SyncRateLimiter
 from holdfast.services.run import Context
 from holdfast.services.waiter import Waiter
 
@@ -232,6 +233,7 @@ class Holdfast:
         self._waiter_ledger: AsyncLedger | None = None
         self._sync: SyncLedger | None = None
         self._limiter: tuple[asyncio.AbstractEventLoop, RateLimiter] | None = None
+        self._sync_limiter: SyncRateLimiter | None = None
 
     # Kinds ---------------------------------------------------------------------------------------------------
 
@@ -378,6 +380,13 @@ class Holdfast:
         """
         return await (await self._open_limiter()).hit(key, Limit(limit, window), cost=cost)
 
+    def rate_limit_sync(self, key: str, limit: int, window: float = 60.0, *, cost: int = 1) -> Decision:
+        """`rate_limit` for programs without an event loop; its threads share round trips."""
+        if self._sync_limiter is None:
+            url = self.settings.database_url
+            self._sync_limiter = SyncRateLimiter(url.get_secret_value() if url else self.database.dsn)
+        return self._sync_limiter.hit(key, Limit(limit, window), cost=cost)
+
     async def _open_limiter(self) -> RateLimiter:
         loop = asyncio.get_running_loop()
         if self._limiter is None or self._limiter[0] is not loop:
@@ -459,6 +468,9 @@ class Holdfast:
         if self._sync is not None:
             self._sync.close()
             self._sync = None
+        if self._sync_limiter is not None:
+            self._sync_limiter.close()
+            self._sync_limiter = None
         if self._database is not None:
             self._database.release()
             self._database = None

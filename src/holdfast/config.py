@@ -16,7 +16,8 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from holdfast.core.lease import LeaseTimings
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Policy
+from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
@@ -69,7 +70,13 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
     rate_limit: str = Field(
-        "100/minute", description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds."
+        "100/minute",
+        description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds; several with commas.",
+    )
+    rate_limit_headers: tuple[Dialect, ...] = Field(
+        ("draft-11",),
+        description="Dialects of the fields that tell callers what is left, comma-separated: draft-11 (RateLimit,"
+        " RateLimit-Policy), legacy (X-RateLimit-*), or none.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
@@ -78,7 +85,12 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", "trusted_proxies", mode="before")
+    @field_validator("rate_limit_headers", mode="before")
+    @classmethod
+    def _or_none(cls, value: Any) -> Any:
+        return () if value == "none" else value
+
+    @field_validator("queues", "trusted_proxies", "rate_limit_headers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -94,7 +106,7 @@ class Settings(BaseModel):
     @classmethod
     def _can_be_read(cls, value: str) -> str:
         try:
-            Limit.parse(value)
+            Policy.parse(value)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return value

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 import uvicorn
 
 from holdfast.cli.child import VARIABLE
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Policy
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.migrate import load
 from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
+from holdfast.web.identity import proxy_hint
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
 
@@ -38,6 +39,7 @@ class ApiPlan:
     log_level: str
     rate_limit: str
     trusted_proxies: Sequence[str]
+    rate_limit_headers: Sequence[str]
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -86,8 +88,9 @@ async def _serve(plan: ApiPlan) -> None:
                 LedgerProbe(plan.dsn, schema_version=load()[-1].version),
                 LedgerMetrics(plan.dsn),
                 RateLimiter(plan.dsn),
-                Limit.parse(plan.rate_limit),
+                Policy.parse(plan.rate_limit, name="default"),
                 [ipaddress.ip_network(each) for each in plan.trusted_proxies],
+                rate_limit_headers=plan.rate_limit_headers,
             ),
             log_config=None,
             log_level="warning",
@@ -116,6 +119,9 @@ def main() -> int:
     logging.basicConfig(
         level=plan.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
+    hint = proxy_hint(os.environ, plan.trusted_proxies)
+    if hint:
+        logging.getLogger("holdfast").warning("%s", hint)
     try:
         asyncio.run(_serve(plan))
     except ConfigurationError as error:

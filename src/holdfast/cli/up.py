@@ -104,6 +104,7 @@ def api_spec(settings: Settings, dsn: str) -> ChildSpec:
                 settings.log_level,
                 settings.rate_limit,
                 settings.trusted_proxies,
+                settings.rate_limit_headers,
             )
         )
 

@@ -14,6 +14,7 @@ _LEVELS: dict[type[object], int] = {
     events.LedgerLost: logging.WARNING,
     events.LocalServerDied: logging.ERROR,
     events.LocalServerStarted: logging.WARNING,
+    events.RateLimiterSwitched: logging.WARNING,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,
@@ -31,6 +32,8 @@ class LogSink:
     def emit(self, event: events.Event) -> None:
         level = _LEVELS.get(type(event), logging.INFO)
         if isinstance(event, events.ChildDied) and event.code == 0:
+            level = logging.INFO
+        if isinstance(event, events.RateLimiterSwitched) and event.mode == "postgres":
             level = logging.INFO
         if isinstance(event, events.WorkerMarkedGone) and event.cause == "stopped":
             level = logging.INFO

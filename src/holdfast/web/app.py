@@ -1,7 +1,6 @@
 """The API as an ASGI application."""
 
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -9,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Limits
 from holdfast.services.limiter import RateLimiter
-from holdfast.web.identity import Network, client
+from holdfast.web.identity import Identify, Network
+from holdfast.web.limiter_metrics import LimiterMetrics
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.probes import LedgerProbe
 from holdfast.web.rate_limit import RateLimitMiddleware
@@ -28,8 +28,10 @@ def create_app(
     probe: LedgerProbe,
     metrics: LedgerMetrics,
     limiter: RateLimiter | None = None,
-    limit: Limit | None = None,
+    limit: Limits | None = None,
     trusted_proxies: Sequence[Network] = (),
+    *,
+    rate_limit_headers: Sequence[str] = ("draft-11",),
 ) -> FastAPI:
     """The application; what it is given is its own from now on. It answers whether or not the ledger does."""
     services: list[_Service] = [probe, metrics]
@@ -49,8 +51,11 @@ def create_app(
     app = FastAPI(title="Holdfast", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     if limiter is not None and limit is not None:
-        identify = functools.partial(client, trusted=trusted_proxies)
-        app.add_middleware(RateLimitMiddleware, limiter=limiter, limit=limit, identify=identify)
+        metrics.watch(LimiterMetrics(limiter))
+        identify = Identify(trusted_proxies)
+        app.add_middleware(
+            RateLimitMiddleware, limiter=limiter, limit=limit, identify=identify, headers=rate_limit_headers
+        )
 
     @app.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from holdfast.errors import HoldfastError
 from holdfast.postgres import reads
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.rate_limit import RateLimitTotal, rate_limit_totals
 
 _log = logging.getLogger("holdfast")
 
@@ -32,6 +34,7 @@ class Seen:
 
     at: float
     monitors: tuple[reads.Monitor, ...]
+    limits: tuple[RateLimitTotal, ...] = ()
 
 
 class LedgerMetrics:
@@ -57,16 +60,21 @@ class LedgerMetrics:
             self._task = None
         await self._ledger.close()
 
+    def watch(self, collector: Collector) -> None:
+        """Show what this collector has as well."""
+        self._registry.register(collector)
+
     async def step(self) -> None:
         """One look; a ledger that does not answer leaves the last one to grow old."""
         try:
             monitors = await self._ledger.call(reads.list_monitors())
+            limits = await self._ledger.call(rate_limit_totals())
         except HoldfastError:
             return
         except Exception:
             _log.exception("the look for the metrics failed in an unforeseen way")
             return
-        self._seen = Seen(time.monotonic(), tuple(monitors))
+        self._seen = Seen(time.monotonic(), tuple(monitors), tuple(limits))
 
     def render(self) -> bytes:
         """The text that Prometheus reads (exposition format 0.0.4)."""
@@ -81,6 +89,7 @@ class LedgerMetrics:
         )
         if seen is not None and fresh:
             yield from _from_monitors(seen.monitors)
+            yield _from_limits(seen.limits)
 
     async def _run(self) -> None:
         while True:
@@ -103,6 +112,17 @@ def _from_monitors(monitors: tuple[reads.Monitor, ...]) -> Iterator[Metric]:
             yield from _from_totals(monitor.last_result.get("totals") or {})
     yield swept
     yield held
+
+
+def _from_limits(limits: tuple[RateLimitTotal, ...]) -> Metric:
+    decisions = CounterMetricFamily(
+        "holdfast_rate_limit_decisions",
+        "Decisions about requests, over all processes; the source memory decided without Postgres.",
+        labels=["policy", "source", "outcome"],
+    )
+    for each in limits:
+        decisions.add_metric([each.policy, each.source, each.outcome], each.decisions)
+    return decisions
 
 
 def _from_totals(totals: dict[str, int]) -> Iterator[Metric]:
