@@ -49,6 +49,7 @@ def application() -> "typer.Typer":
 
     from holdfast.cli.demo import demo
     from holdfast.cli.jobs import jobs
+    from holdfast.cli.limits import limits
     from holdfast.cli.migrate import migrate
     from holdfast.cli.up import up
     from holdfast.cli.worker import worker
@@ -81,6 +82,7 @@ def application() -> "typer.Typer":
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
     command.add_typer(workers, name="workers")
+    command.add_typer(limits, name="limits")
     command.command(short_help="Run real jobs, kill workers, and count what is lost.")(demo)
     return command
 
