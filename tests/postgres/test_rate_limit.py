@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from holdfast.services.flights import folded, hashed
+from holdfast.services.identities import folded, hashed
 from tests.support import Session, advance, row, rows, seconds
 
 ALL = UUID(int=0)

@@ -6,7 +6,6 @@ all the same: what it brings late is set off against what memory admitted meanwh
 """
 
 import asyncio
-import hashlib
 import itertools
 import logging
 import time
@@ -17,12 +16,15 @@ from holdfast.core.ratelimit import Decision, Policy, Quota, decision
 from holdfast.errors import DatabaseError
 from holdfast.postgres.calls import Call
 from holdfast.postgres.rate_limit import Answer, Asked, rate_limit_hits, rate_limit_refund
-from holdfast.services.identities import LONGEST_KEY, Identity
+from holdfast.services.identities import Identity, hashed
 
 _log = logging.getLogger("holdfast")
 Row = TypeVar("Row")
 
 MOST_IN_A_FLIGHT = 500
+#: A second flight leaves while one is in the air when so many identities wait: then Postgres decides the one while this
+#: process reads the other. With fewer they are better off together.
+MOST_IN_THE_AIR, CROWD = 2, 64
 #: Seconds of grace where the timer itself was late, since then the loop stood still and not Postgres.
 GRACE = 0.01
 #: Seconds that a remembered block without an end is remembered.
@@ -47,6 +49,17 @@ class _Seat(NamedTuple):
     together: bool
 
 
+class _Flight:
+    """A round trip under way. `spare`: it has the second connection."""
+
+    __slots__ = ("is_late", "seats", "spare")
+
+    def __init__(self, seats: list[_Seat], *, spare: bool) -> None:
+        self.seats = seats
+        self.spare = spare
+        self.is_late = False
+
+
 class _Ground(Protocol):
     """What flights need of the limiter."""
 
@@ -62,9 +75,9 @@ class _Line(Protocol):
 
     @property
     def is_up(self) -> bool: ...
-    async def call(self, call: Call[Row]) -> list[Row]: ...
+    async def call(self, call: Call[Row], *, spare: bool) -> list[Row]: ...
     def late(self) -> None: ...
-    def landed(self, *, late: bool) -> None: ...
+    def landed(self, *, late: bool, others_late: bool) -> None: ...
     def lost(self, why: str) -> None: ...
 
 
@@ -79,10 +92,10 @@ class Flights:
         #: Who was admitted something that Postgres does not know of, and under which policy.
         self.debtors: dict[Identity, Policy] = {}
         self._waiting: dict[Identity, list[_Ask]] = {}
-        self._in_the_air: list[_Seat] = []
+        self._air: list[_Flight] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_called = False
         self._refunds: deque[tuple[Policy, str, int, int]] = deque(maxlen=MOST_REFUNDS)
-        self._task: asyncio.Task[None] | None = None
-        self._is_late = False
         self._times: deque[float] = deque(maxlen=512)
 
     def ask(self, policy: Policy, identity: Identity, cost: int) -> "asyncio.Future[Decision]":
@@ -94,14 +107,15 @@ class Flights:
             self._waiting[identity] = [_Ask(policy, cost, future)]
         else:
             asks.append(_Ask(policy, cost, future))
-        if self._task is None:
-            self._task = loop.create_task(self._fly())
+        if not self._is_called:
+            self.call_next()
         return future
 
-    def take_off(self) -> None:
-        """Pay debts, if there are any, without waiting for somebody to ask."""
-        if self._task is None and (self.debtors or self._waiting):
-            self._task = asyncio.get_running_loop().create_task(self._fly())
+    def call_next(self) -> None:
+        """Let a flight take off at the end of this turn of the loop, so that all who ask in it come along."""
+        if not self._is_called:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._take_off)
 
     def let_go(self, identity: Identity) -> bool:
         """Whether nobody waits for an answer about this identity; its debts are void then."""
@@ -111,68 +125,88 @@ class Flights:
         return True
 
     async def idle(self) -> None:
-        """Wait until everything asked so far has been answered; a flight that is late already is given up."""
-        while self._task is not None:
-            if self._is_late:
-                self._task.cancel()
-            await asyncio.wait({self._task})
+        """Wait until everything asked so far has been answered; flights that are late already are given up."""
+        while self._tasks or self._is_called:
+            for task in self._tasks if any(flight.is_late for flight in self._air) else ():
+                task.cancel()
+            await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
 
     def quantiles(self) -> tuple[float | None, float | None]:
         """Half of the last round trips took less than the first, and 99 of 100 less than the second (seconds)."""
         times = sorted(self._times)
         return (times[len(times) // 2], times[len(times) * 99 // 100]) if times else (None, None)
 
-    async def _fly(self) -> None:
-        await asyncio.sleep(0)  # those who ask in the same turn of the loop come along
-        try:
-            while self._line.is_up and (self._waiting or self.debtors or self._refunds):
-                while self._refunds:
-                    await self._refund(*self._refunds.popleft())
-                seats = self._board()
-                if seats:
-                    await self._one(seats)
+    def _take_off(self) -> None:
+        self._is_called = False
+        if not self._line.is_up:
             self._answer_alone()
-        finally:
-            self._task = None
+            return
+        if self._air and (len(self._air) == MOST_IN_THE_AIR or len(self._waiting) < CROWD):
+            return
+        seats = self._board()
+        if seats or self._refunds:
+            flight = _Flight(seats, spare=bool(self._air) and not self._air[0].spare)
+            self._air.append(flight)
+            task = asyncio.get_running_loop().create_task(self._fly(flight))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _board(self) -> list[_Seat]:
         now = time.monotonic()
         seats: list[_Seat] = []
         for identity in list(itertools.islice(self._waiting, MOST_IN_A_FLIGHT)):
+            if identity.flying:
+                continue
             asks = self._waiting.pop(identity)
-            policy, cost, _ = asks[0]
-            together = False
-            if any(ask.policy is not policy or ask.cost != cost for ask in asks):
-                if (
-                    identity.is_mixed
-                    or any(ask.policy is not policy for ask in asks)
-                    or sum(ask.cost for ask in asks) > policy.capacity
-                ):
-                    flying = next(n for n, ask in enumerate(asks) if ask.policy is not policy or ask.cost != cost)
-                    self._waiting[identity] = asks[flying:]
-                    asks = asks[:flying]
+            policy, cost, together = asks[0].policy, asks[0].cost, False
+            if len(asks) > 1 and any(ask.policy is not policy or ask.cost != cost for ask in asks):
+                if identity.is_mixed or not _can_go_together(asks):
+                    alike = next(n for n, ask in enumerate(asks) if ask.policy is not policy or ask.cost != cost)
+                    self._waiting[identity] = asks[alike:]
+                    asks = asks[:alike]
                 else:
-                    together = True
-                    cost = sum(ask.cost for ask in asks)
-            self.debtors.pop(identity, None)
+                    together, cost = True, sum(ask.cost for ask in asks)
+            debt = self._debt(identity, policy, now) if identity.lent else 0
             identity.flying = True
-            seats.append(_Seat(identity, policy, cost, asks, self._debt(identity, policy, now), together))
+            seats.append(_Seat(identity, policy, cost, asks, debt, together))
         for identity in list(itertools.islice(self.debtors, MOST_IN_A_FLIGHT - len(seats))):
-            policy = self.debtors.pop(identity)
-            debt = self._debt(identity, policy, now)
-            if debt:
+            policy = self.debtors[identity]
+            if not identity.flying and (debt := self._debt(identity, policy, now)):
                 identity.flying = True
                 seats.append(_Seat(identity, policy, 1, [], debt, together=False))
         return seats
 
     def _debt(self, identity: Identity, policy: Policy, now: float) -> int:
-        if not identity.lent:
-            return 0
         debt = min(identity.debt(policy.longest, now), max(limit.most for limit in policy.limits))
         identity.lent = None
+        self.debtors.pop(identity, None)
         return debt
 
-    async def _one(self, seats: list[_Seat]) -> None:
+    async def _fly(self, flight: _Flight) -> None:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self.deadline, self._missed, flight, loop.time() + self.deadline, True)
+        try:
+            while self._refunds:
+                await self._line.call(rate_limit_refund(*self._refunds.popleft()), spare=flight.spare)
+            if flight.seats:
+                await self._carry(flight)
+        except BaseException as error:
+            self._give_back(flight)
+            self._line.lost(str(error) or "the limiter stops")
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, DatabaseError):
+                _log.exception("a flight of the rate limiter failed in an unforeseen way")
+        finally:
+            timer.cancel()
+            self._air.remove(flight)
+            for seat in flight.seats:
+                seat.identity.flying = False
+            if self._waiting or self.debtors or self._refunds:
+                self.call_next()
+
+    async def _carry(self, flight: _Flight) -> None:
+        seats = flight.seats
         asked = [
             Asked(
                 seat.policy,
@@ -183,73 +217,59 @@ class Flights:
             )
             for seat in seats
         ]
-        loop = asyncio.get_running_loop()
-        self._in_the_air, self._is_late = seats, False
         began = time.monotonic()
-        timer = loop.call_later(self.deadline, self._missed, seats, loop.time() + self.deadline, True)
-        try:
-            answers = await self._line.call(rate_limit_hits(asked))
-        except BaseException as error:
-            self._give_back(seats)
-            self._line.lost(str(error) or "the limiter stops")
-            if isinstance(error, DatabaseError):
-                return
-            if isinstance(error, Exception):
-                _log.exception("a flight of the rate limiter failed in an unforeseen way")
-                return
-            raise
-        finally:
-            timer.cancel()
-            self._in_the_air = []
-            for seat in seats:
-                seat.identity.flying = False
+        answers = await self._line.call(rate_limit_hits(asked), spare=flight.spare)
         self.flown += 1
         self._times.append(time.monotonic() - began)
         for answer in answers:
-            self._land(seats[answer.place - 1], answer, began)
-        self._line.landed(late=self._is_late)
+            seat = seats[answer.place - 1]
+            if flight.is_late:
+                self._set_off(seat, answer.numbers[0] or 0, answer.numbers[1] or 0)
+            else:
+                self._land(seat, answer, began)
+        self._line.landed(
+            late=flight.is_late, others_late=any(each.is_late for each in self._air if each is not flight)
+        )
 
     def _hash(self, identity: Identity) -> str:
         assert self._line.secret is not None
         identity.digest = hashed(self._line.secret, identity.key)
         return identity.digest
 
-    def _missed(self, seats: list[_Seat], due: float, may_wait: bool) -> None:
+    def _missed(self, flight: _Flight, due: float, may_wait: bool) -> None:
         loop = asyncio.get_running_loop()
-        if self._in_the_air is not seats:
+        if flight not in self._air:
             return
         if may_wait and loop.time() - due > GRACE:
-            loop.call_later(GRACE, self._missed, seats, due, False)
+            loop.call_later(GRACE, self._missed, flight, due, False)
             return
-        self._is_late = True
         self._line.late()
         self._answer_alone()
 
     def _answer_alone(self) -> None:
-        """Everybody who waits is answered from memory."""
+        """Everybody who waits is answered from memory, and what is in the air comes too late."""
         now = time.monotonic()
         waiting, self._waiting = self._waiting, {}
-        for identity, asks in [*((seat.identity, seat.asks) for seat in self._in_the_air), *waiting.items()]:
+        for flight in self._air:
+            flight.is_late = True
+        flying = [(seat.identity, seat.asks) for flight in self._air for seat in flight.seats]
+        for identity, asks in [*flying, *waiting.items()]:
             for ask in asks:
                 if not ask.future.done():
                     ask.future.set_result(self._ground.alone(ask.policy, identity, ask.cost, now))
 
-    def _give_back(self, seats: list[_Seat]) -> None:
+    def _give_back(self, flight: _Flight) -> None:
         """A flight was lost: nobody can know what Postgres has kept of it, so debts stay, and memory answers."""
         now = time.monotonic()
-        for seat in seats:
+        for seat in flight.seats:
             if seat.debt:
                 seat.identity.lend(seat.debt, seat.policy.longest, now)
                 self.debtors[seat.identity] = seat.policy
-        self._in_the_air = seats
         self._answer_alone()
 
     def _land(self, seat: _Seat, answer: Answer, began: float) -> None:
         identity, asks = seat.identity, seat.asks
         granted = answer.numbers[0] or 0
-        if self._is_late:
-            self._set_off(seat, granted, answer.numbers[1] or 0)
-            return
         if seat.together and granted == 0:
             # All at once had no room: then one after the other, as they came.
             identity.is_mixed = True
@@ -303,26 +323,11 @@ class Flights:
         if surplus and identity.digest is not None:
             self._refunds.append((seat.policy, identity.digest, stamp, surplus))
 
-    async def _refund(self, policy: Policy, key: str, stamp: int, units: int) -> None:
-        try:
-            await self._line.call(rate_limit_refund(policy, key, stamp, units))
-        except DatabaseError as error:
-            self._line.lost(str(error))
 
-
-def hashed(secret: bytes, key: str) -> str:
-    """What the ledger calls an identity (see rate_limit_key.sql): 32 hexadecimal digits.
-
-    >>> hashed(b"", "user:42")
-    '4fac8b3b76c252b9beae33fd02aec8ea'
-    """
-    inner = hashlib.sha256(secret + key.encode("utf-8", "surrogatepass")).digest()
-    return hashlib.sha256(secret + inner).hexdigest()[:32]
-
-
-def folded(key: str) -> str:
-    """A key as it is remembered: a very long one by its hash (rate_limit_key.sql does the same)."""
-    return key if len(key) <= LONGEST_KEY else hashed(b"", key)
+def _can_go_together(asks: list[_Ask]) -> bool:
+    """Whether these could all be admitted at once, so that one question is enough for them."""
+    policy = asks[0].policy
+    return all(ask.policy is policy for ask in asks) and sum(ask.cost for ask in asks) <= policy.capacity
 
 
 def _quotas(policy: Policy, answer: Answer) -> tuple[Quota, ...]:

@@ -1,5 +1,6 @@
 """What a limiter remembers of identities: a bounded map, so that inventing identities fills no memory."""
 
+import hashlib
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -137,3 +138,18 @@ class Identities:
                 return True
             self._kept.move_to_end(place)
         return False
+
+
+def hashed(secret: bytes, key: str) -> str:
+    """What the ledger calls an identity (see rate_limit_key.sql): 32 hexadecimal digits.
+
+    >>> hashed(b"", "user:42")
+    '4fac8b3b76c252b9beae33fd02aec8ea'
+    """
+    inner = hashlib.sha256(secret + key.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(secret + inner).hexdigest()[:32]
+
+
+def folded(key: str) -> str:
+    """A key as it is remembered: a very long one by its hash (rate_limit_key.sql does the same)."""
+    return key if len(key) <= LONGEST_KEY else hashed(b"", key)

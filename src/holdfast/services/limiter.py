@@ -20,8 +20,8 @@ from holdfast.events import RateLimiterSwitched, Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres import rate_limit
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.flights import Flights, folded, hashed
-from holdfast.services.identities import Identities, Identity
+from holdfast.services.flights import Flights
+from holdfast.services.identities import Identities, Identity, folded, hashed
 from holdfast.services.limiter_link import ADMIN_DEADLINE, Link
 
 #: Policies that are kept apart in the counts; programs that make more of them see the rest as "others".
@@ -432,7 +432,7 @@ class RateLimiter:
             for identity in self._on_their_own:
                 identity.tally, identity.full_until = None, 0.0
             self._on_their_own = []
-            self._flights.take_off()
+            self._flights.call_next()
 
     def forget(self) -> None:
         """Somebody changed what was remembered."""

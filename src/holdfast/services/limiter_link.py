@@ -1,4 +1,4 @@
-"""The rate limiter's link to Postgres: the one connection that it has, its beat, and its breaker.
+"""The rate limiter's link to Postgres: its own connections, its beat, and its breaker.
 
 A flight that fails opens the breaker at once, and so does the fifth in a row that is late. While it is open, a task in
 the background and never a request finds out whether Postgres is back: it must accept a write, and answer an empty
@@ -47,6 +47,7 @@ class Link:
     def __init__(self, limiter: _Limiter, dsn: str, most_identities: int) -> None:
         self._limiter = limiter
         self._ledger = AsyncLedger(dsn, name="holdfast limiter", deadline=PROBE_DEADLINE)
+        self._spare = AsyncLedger(dsn, name="holdfast limiter", deadline=PROBE_DEADLINE)
         self._most_identities = most_identities
         self.secret: bytes | None = None
         self.instances = 1
@@ -88,29 +89,30 @@ class Link:
                 await self._ledger.call(rate_limit.rate_limit_leave(self._limiter.id))
         self._is_up = False
         await self._ledger.close()
+        await self._spare.close()
 
     @property
     def is_up(self) -> bool:
         """Whether flights may leave."""
         return self._is_up and not self._is_late
 
-    async def call(self, call: calls.Call[Row]) -> list[Row]:
-        """Run a call on the limiter's own connection; it is given up after 5 seconds."""
-        return await self._ledger.call(call)
+    async def call(self, call: calls.Call[Row], *, spare: bool = False) -> list[Row]:
+        """Run a call on a connection of the limiter's own; it is given up after 5 seconds."""
+        return await (self._spare if spare else self._ledger).call(call)
 
     def late(self) -> None:
         """A flight is overdue: memory decides until it lands."""
         self._is_late = True
         self._switch(alone=True, why="a flight is late", tell=False)
 
-    def landed(self, *, late: bool) -> None:
+    def landed(self, *, late: bool, others_late: bool) -> None:
         """A flight has landed."""
-        self._is_late = False
+        self._is_late = others_late
         self._late_in_a_row = self._late_in_a_row + 1 if late else 0
         if self._late_in_a_row >= MOST_LATE:
             self._late_in_a_row = 0
             self.lost(f"{MOST_LATE} flights in a row were late")
-        elif late and self._is_up:
+        elif late and not others_late and self._is_up:
             self._switch(alone=False, why="the late flight has landed", tell=False)
 
     def lost(self, why: str) -> None:
@@ -128,11 +130,12 @@ class Link:
         while True:
             try:
                 if self._lost.is_set():
-                    if not await self._is_back():
+                    # The first look is at once; later ones wait longer and longer, until a beat was accepted again.
+                    if pause > SHORTEST_PAUSE:
                         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                        pause = min(pause * 2, LONGEST_PAUSE)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                    if not await self._is_back():
                         continue
-                    pause = SHORTEST_PAUSE
                     self._lost.clear()
                     self._is_up, self._is_late = True, False
                     self._switch(alone=False, why="it answers")
@@ -143,6 +146,7 @@ class Link:
                         await self._lost.wait()
                     continue
                 await self._beat()
+                pause = SHORTEST_PAUSE
             except DatabaseError as error:
                 self.lost(str(error))
             except Exception:
