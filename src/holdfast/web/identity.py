@@ -66,11 +66,12 @@ class Identify:
 
     def _warn(self, scope: Scope) -> None:
         """A proxy that nobody named: all who come through it would share one limit."""
+        if not any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"]):
+            return
         peer = _parse(scope["client"][0]) if scope.get("client") else None
         if peer is None or any(peer in network for network in self._trusted):
             return
-        forwarding = any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"])
-        if forwarding and (peer.is_private or peer.is_loopback):
+        if peer.is_private or peer.is_loopback:
             self._has_warned = True
             _log.warning(
                 "requests come through %s, which seems to be a proxy and is not among the trusted ones: all its callers"
