@@ -130,13 +130,15 @@ def policies(algorithms: tuple[str, ...], least: int = 1, most: int = 12) -> st.
     return st.lists(one, min_size=1, max_size=4).map(lambda found: Policy(tuple(found)))
 
 
+#: Seconds since the last request: often just at the edge of a window.
+EDGES = st.one_of(st.sampled_from([0, 1, 2, 9, 10, 59, 60]), st.integers(0, 30))
 #: Seconds since the last, cost, how many at once, and what was admitted elsewhere meanwhile.
 STEPS = st.lists(
     st.tuples(st.integers(0, 30), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0, 0, 0, 0, 0, 3])),
     max_size=30,
 )
 THOROUGH = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

