@@ -107,9 +107,9 @@ async def test_several_limits_hold_at_once_and_a_refusal_costs_none_of_them(data
         assert [quota.remaining for quota in (await limiter.peek("k", limits)).quotas] == [1, 2, 997]
 
 
-@pytest.mark.parametrize("cost", [0, 31])
-async def test_a_cost_that_could_never_be_admitted_is_refused(database: str, cost: int) -> None:
-    with pytest.raises(InvalidArguments, match=f"cost is {cost}; it must be from 1 to the limit, 30"):
+@pytest.mark.parametrize("cost", [0, 31, 1.5, True, "1"])
+async def test_a_cost_that_could_never_be_admitted_is_refused(database: str, cost: Any) -> None:
+    with pytest.raises(InvalidArguments, match=f"cost is {cost!r}; it must be from 1 to the limit, 30"):
         await RateLimiter(database).hit("k", PER_HOUR, cost=cost)
 
 
@@ -188,6 +188,16 @@ async def test_without_postgres_there_are_no_lists() -> None:
             await limiter.block("k")
 
 
+async def test_a_refund_works_in_memory_as_well() -> None:
+    async with limiting(None) as limiter:
+        for _ in range(50):  # so that a stamp that is rounded the wrong way is met
+            key = f"k{_}"
+            spent = [await limiter.hit(key, "2/hour") for _ in range(3)]
+            assert [each.allowed for each in spent] == [True, True, False]
+            assert await limiter.refund(spent[1])
+            assert await ask(limiter, 2, "2/hour", key) == [True, False]
+
+
 # What others send
 
 
@@ -203,7 +213,7 @@ async def test_a_key_may_be_any_text_and_each_has_a_limit_of_its_own(database: s
     assert row(conn, "SELECT max(pg_column_size(r.*)) AS size FROM holdfast.rate_limit_requests r")["size"] < 400
 
 
-@pytest.mark.parametrize("key", [None, 42, b"k"])
+@pytest.mark.parametrize("key", [None, 42, b"k", ["k"]])
 async def test_a_key_of_another_type_is_refused(key: Any) -> None:
     async with limiting(None) as limiter:
         with pytest.raises(InvalidArguments, match="the key of a rate limit is"):

@@ -17,6 +17,7 @@ from holdfast.errors import DatabaseError
 from holdfast.postgres.calls import Call
 from holdfast.postgres.rate_limit import Answer, Asked, rate_limit_hits, rate_limit_refund
 from holdfast.services.identities import Identity, hashed
+from holdfast.services.limiter_counts import Counts
 
 _log = logging.getLogger("holdfast")
 Row = TypeVar("Row")
@@ -63,9 +64,10 @@ class _Flight:
 class _Ground(Protocol):
     """What flights need of the limiter."""
 
+    counts: Counts
+
     def alone(self, policy: Policy, identity: Identity, cost: int, now: float) -> Decision: ...
     def full(self, policy: Policy, identity: Identity, quotas: tuple[Quota, ...], cost: int, at: float) -> None: ...
-    def count(self, policy: str, source: str, outcome: str, number: int = 1) -> None: ...
 
 
 class _Line(Protocol):
@@ -286,13 +288,15 @@ class Flights:
         stamp = answer.numbers[1] or 0
         if served:
             yes = decision(policy, quotas, allowed=True, source="postgres", key=identity.key, cost=cost, stamp=stamp)
-            self._ground.count(policy.name, "postgres", "admitted", served)
+            self._ground.counts.add(policy.name, "postgres", "admitted", served)
             for ask in asks[:served]:
                 if not ask.future.done():
                     ask.future.set_result(yes if ask.cost == cost else yes._replace(cost=ask.cost))
         if served < len(asks):
             no = decision(policy, quotas, allowed=False, source="postgres", key=identity.key, cost=cost)
-            self._ground.count(policy.name, "postgres", "shadowed" if no.shadowed else "refused", len(asks) - served)
+            self._ground.counts.add(
+                policy.name, "postgres", "shadowed" if no.shadowed else "refused", len(asks) - served
+            )
             for ask in asks[served:]:
                 if not ask.future.done():
                     ask.future.set_result(no)

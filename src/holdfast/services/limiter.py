@@ -8,26 +8,24 @@ of the limits in memory, beginning with what it knew last, and pays back what it
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from holdfast.core.ratelimit import Decision, Limits, Policy, Quota, Source, decision
-from holdfast.core.tally import Tally
 from holdfast.errors import ConfigurationError, InvalidArguments
 from holdfast.events import RateLimiterSwitched, Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres import rate_limit
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.alone import Alone
 from holdfast.services.flights import Flights
 from holdfast.services.identities import Identities, Identity, folded, hashed
+from holdfast.services.limiter_counts import Counts
 from holdfast.services.limiter_link import ADMIN_DEADLINE, Link
 
-#: Policies that are kept apart in the counts; programs that make more of them see the rest as "others".
+#: Ways to write policies that are remembered.
 MOST_POLICIES = 500
-#: Seconds: what a refusal of a closed policy advises, when nobody can know.
-CLOSED_RETRY = 5.0
 #: Seconds between two looks of somebody who waits for admission, at the least.
 SHORTEST_WAIT = 0.001
 #: A refusal that is remembered is told again as it is for this long (seconds).
@@ -87,13 +85,9 @@ class RateLimiter:
         self._sinks = Sinks([LogSink()]) if sinks is None else sinks
         self._identities = Identities(most_keys)
         self._policies: dict[object, Policy] = {}
-        self._shares: dict[tuple[Policy, int], Policy] = {}
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._names: set[str] = set()
-        self._deniers: set[Identity] = set()
-        self._on_their_own: list[Identity] = []
+        self.counts = Counts()
+        self._alone = Alone(is_local=dsn is None)
         self._is_alone = self._was_told_alone = True
-        self._is_local = dsn is None
         self._admin: AsyncLedger | None = None
         self._link: Link | None = None
         self._flights: Flights | None = None
@@ -147,7 +141,6 @@ class RateLimiter:
 
     def report(self) -> LimiterReport:
         """How it is now; asks nobody."""
-        self.gather()
         link, flights = self._link, self._flights
         p50, p99 = flights.quantiles() if flights else (None, None)
         return LimiterReport(
@@ -161,7 +154,7 @@ class RateLimiter:
             flights.flown if flights else 0,
             p50,
             p99,
-            dict(self._counts),
+            dict(self.counts.totals()),
         )
 
     # Decisions -----------------------------------------------------------------------------------------------
@@ -173,14 +166,14 @@ class RateLimiter:
         Raises `ConfigurationError` and `InvalidArguments`.
         """
         policy = limits if type(limits) is Policy else self._policy(limits)
-        identity = self._identities.get((policy.name, key))
+        identity = self._identities.get((policy.name, key)) if type(key) is str else None
         now = time.monotonic()
         if identity is None:
             identity = self._identity(policy, key, now)
         elif identity.full_until > now and cost >= identity.full_for and identity.full_under is policy:
             return self._still_full(policy, identity, now)
-        if not 1 <= cost <= policy.capacity:
-            raise InvalidArguments(f"cost is {cost}; it must be from 1 to the limit, {policy.capacity}")
+        if type(cost) is not int or not 1 <= cost <= policy.capacity:
+            raise InvalidArguments(f"cost is {cost!r:.60}; it must be from 1 to the limit, {policy.capacity}")
         if self._is_alone:
             return self.alone(policy, identity, cost, now)
         assert self._flights is not None
@@ -216,13 +209,9 @@ class RateLimiter:
     async def peek(self, key: str, limits: Limits, *, cost: int = 1) -> Decision:
         """How a request would be answered now; counts nothing."""
         policy = self._policy(limits)
-        now = time.monotonic()
-        identity = self._identity(policy, key, now)
+        identity = self._identity(policy, key, time.monotonic())
         if self._is_alone or self._admin is None or self._flights is None:
-            share = self._share(identity.rule or policy)
-            quotas = self._tally(identity, share, now).quotas(share, cost, now)
-            allowed = all(quota.retry_after <= 0 for quota in quotas)
-            return decision(policy, quotas, allowed=allowed, source="memory", key=identity.key, cost=cost)
+            return self._alone.look(policy, identity, cost)
         digest = await self._digest(key)
         answer = await self._admin.one(rate_limit.rate_limit_peek(policy, digest.hex, cost))
         return self._flights.read(policy, identity, cost, answer)
@@ -340,7 +329,7 @@ class RateLimiter:
 
     def _still_full(self, policy: Policy, identity: Identity, now: float) -> Decision:
         if not identity.denied:
-            self._deniers.add(identity)
+            self.counts.deny(identity, "memory" if self._is_alone else "cache")
         identity.denied += 1
         found = identity.refusal
         assert found is not None
@@ -361,77 +350,26 @@ class RateLimiter:
         identity.refusal = decision(policy, quotas, allowed=False, source=source, key=identity.key, cost=cost)
         identity.refused_at = at
 
-    # On its own ----------------------------------------------------------------------------------------------
-
     def alone(self, policy: Policy, identity: Identity, cost: int, now: float) -> Decision:
-        """Decide without Postgres, by what the policy says for that."""
-        wanted = identity.rule or policy
-        if policy.without_postgres == "closed" and not self._is_local:
-            quotas = tuple(Quota(limit, 0, CLOSED_RETRY, CLOSED_RETRY) for limit in wanted.limits)
-            return self._told(decision(policy, quotas, allowed=False, source="memory", key=identity.key, cost=cost))
-        share = self._share(wanted)
-        if identity.is_allowed:
-            quotas = tuple(Quota(limit, limit.capacity, 0.0, 0.0) for limit in share.limits)
-            return self._told(decision(policy, quotas, allowed=True, source="memory", key=identity.key, cost=cost))
-        tally = self._tally(identity, share, now)
-        if policy.without_postgres == "open" and not self._is_local:
-            tally.step(share, cost, 0, cost, now)
-            allowed = True
-        else:
-            allowed = tally.step(share, cost, 1, 0, now) > 0
-        if allowed and not self._is_local:
-            identity.lend(cost, wanted.longest, now)
-            assert self._flights is not None
-            self._flights.debtors[identity] = wanted
-        quotas = tally.quotas(share, cost, now)
-        identity.busy_until = now + max(quota.reset_after for quota in quotas)
-        if not allowed and not policy.shadow:
-            self.full(policy, identity, quotas, cost, now)
-        stamp = round(now * 1e6)
-        return self._told(
-            decision(policy, quotas, allowed=allowed, source="memory", key=identity.key, cost=cost, stamp=stamp)
-        )
-
-    def _share(self, policy: Policy) -> Policy:
-        instances = self._link.instances if self._link else 1
-        if instances <= 1:
-            return policy
-        found = self._shares.get((policy, instances))
-        if found is None:
-            if len(self._shares) >= MOST_POLICIES:
-                self._shares.clear()
-            parts = tuple(limit.share(instances) for limit in policy.limits)
-            found = self._shares[policy, instances] = Policy(parts, policy.name, policy.without_postgres, policy.shadow)
-        return found
-
-    def _tally(self, identity: Identity, share: Policy, now: float) -> Tally:
-        if identity.tally is None:
-            identity.tally = Tally()
-            if not self._is_local:
-                self._on_their_own.append(identity)
-            known = identity.known
-            if known is not None and len(known) == len(share.limits) and not self._is_local:
-                passed = now - identity.known_at
-                instances = self._link.instances if self._link else 1
-                used = [
-                    0 if quota.reset_after <= passed else -(-(quota.limit.capacity - quota.remaining) // instances)
-                    for quota in known
-                ]
-                identity.tally.seed(share.limits, used, identity.known_at)
-        return identity.tally
+        """Decide without Postgres."""
+        made = self.counts.told(self._alone.decide(policy, identity, cost, now))
+        if identity.lent and self._flights is not None:
+            self._flights.debtors[identity] = identity.rule or policy
+        if not made.allowed and identity.tally is not None:
+            self.full(policy, identity, made.quotas, cost, now)
+        return made
 
     # Told to and by the link and the flights -----------------------------------------------------------------
 
     def switch(self, *, alone: bool, why: str, instances: int, tell: bool) -> None:
         """From now on this process is on its own, or Postgres decides; `tell` where that may last."""
         self._is_alone = alone
+        self._alone.instances = instances
         if tell and alone != self._was_told_alone:
             self._was_told_alone = alone
             self._sinks.emit(RateLimiterSwitched(self.mode, why, instances))
         if not alone and self._flights is not None:
-            for identity in self._on_their_own:
-                identity.tally, identity.full_until = None, 0.0
-            self._on_their_own = []
+            self._alone.end()
             self._flights.call_next()
 
     def forget(self) -> None:
@@ -442,30 +380,9 @@ class RateLimiter:
         """The secret of the hashes is another one."""
         self._identities.rehash()
 
-    def count(self, policy: str, source: str, outcome: str, number: int = 1) -> None:
-        """Count decisions."""
-        if policy not in self._names:
-            if len(self._names) >= MOST_POLICIES:
-                policy = "others"
-            self._names.add(policy)
-        self._counts[policy, source, outcome] += number
-
-    def gather(self) -> tuple[Mapping[tuple[str, str, str], int], dict[tuple[str, str], int]]:
-        """All decisions counted so far; and by policy and hash, refusals since the last time that nobody else saw."""
-        untold: dict[tuple[str, str], int] = {}
-        deniers, self._deniers = self._deniers, set()
-        for identity in deniers:
-            source = "memory" if self._is_alone else "cache"
-            self.count(identity.policy, source, "refused", identity.denied)
-            if identity.digest is not None and len(untold) < MOST_POLICIES:
-                untold[identity.policy, identity.digest] = identity.denied
-            identity.denied = 0
-        return self._counts, untold
-
-    def _told(self, made: Decision) -> Decision:
-        outcome = "shadowed" if made.shadowed else "admitted" if made.allowed else "refused"
-        self.count(made.policy, made.source, outcome)
-        return made
+    def untold(self) -> tuple[Mapping[tuple[str, str, str], int], dict[tuple[str, str], int]]:
+        """What a beat tells: all decisions counted so far, and refusals by policy and hash that nobody else saw."""
+        return self.counts.totals(), self.counts.take_untold()
 
 
 def _text(key: str) -> str:

@@ -26,6 +26,8 @@ BEAT = 1.0
 PROBE_DEADLINE = 5.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 ADMIN_DEADLINE = 10.0
+#: Seconds for what is told at the end.
+LAST_WORDS = 2.0
 #: Late flights in a row that open the breaker.
 MOST_LATE = 5
 
@@ -38,7 +40,7 @@ class _Limiter(Protocol):
     def switch(self, *, alone: bool, why: str, instances: int, tell: bool) -> None: ...
     def forget(self) -> None: ...
     def rehash(self) -> None: ...
-    def gather(self) -> tuple[Mapping[tuple[str, str, str], int], dict[tuple[str, str], int]]: ...
+    def untold(self) -> tuple[Mapping[tuple[str, str, str], int], dict[tuple[str, str], int]]: ...
 
 
 class Link:
@@ -84,9 +86,10 @@ class Link:
                 await self._task
             self._task = None
         if self._is_up:
-            with contextlib.suppress(DatabaseError):
-                await self._beat()
-                await self._ledger.call(rate_limit.rate_limit_leave(self._limiter.id))
+            with contextlib.suppress(DatabaseError, TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._beat()
+                    await self._ledger.call(rate_limit.rate_limit_leave(self._limiter.id))
         self._is_up = False
         await self._ledger.close()
         await self._spare.close()
@@ -166,7 +169,7 @@ class Link:
             self._looked.set()
 
     async def _beat(self) -> None:
-        counts, refused = self._limiter.gather()
+        counts, refused = self._limiter.untold()
         now = dict(counts)
         news = {place: count - self._told.get(place, 0) for place, count in now.items()}
         news = {place: count for place, count in news.items() if count}

@@ -54,7 +54,7 @@ BEGIN
                 place := _found.place;
                 verdict := _found.verdict;
                 answer := ARRAY[
-                    CASE verdict WHEN 'allow' THEN coalesce(wanted[place], 1) * coalesce(costs[place], 1) ELSE 0 END,
+                    CASE verdict WHEN 'allow' THEN coalesce(wanted[place], 1)::bigint * coalesce(costs[place], 1) ELSE 0 END,
                     _micro,
                     (extract(epoch FROM _found.until - _now) * 1000000)::bigint];
                 RETURN NEXT;

@@ -110,9 +110,11 @@ BEGIN
         _room := _rooms[_i - first + 1] - granted;
         _wait := 0;
         IF kinds[_i] = 'log' THEN
-            _reset := CASE WHEN _room < mosts[_i] THEN stamps[_n] + spans[_i] - now_micro ELSE 0 END;
+            -- Whoever had the lock before may have a later time than ours, which was read before we waited.
+            _reset := CASE WHEN _room < mosts[_i] THEN least(stamps[_n] - now_micro, 0) + spans[_i] ELSE 0 END;
             IF cost > _room THEN
-                _wait := coalesce(stamps[width_bucket(_total + cost - mosts[_i] - 1, sums) + 1] - now_micro, 0) + spans[_i];
+                _wait := coalesce(least(stamps[width_bucket(_total + cost - mosts[_i] - 1, sums) + 1] - now_micro, 0), 0)
+                    + spans[_i];
             END IF;
         ELSE
             _mark := 2 * (_i - first) + 1;

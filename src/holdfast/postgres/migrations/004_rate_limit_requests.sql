@@ -234,9 +234,11 @@ BEGIN
         _room := _rooms[_i - first + 1] - granted;
         _wait := 0;
         IF kinds[_i] = 'log' THEN
-            _reset := CASE WHEN _room < mosts[_i] THEN stamps[_n] + spans[_i] - now_micro ELSE 0 END;
+            -- Whoever had the lock before may have a later time than ours, which was read before we waited.
+            _reset := CASE WHEN _room < mosts[_i] THEN least(stamps[_n] - now_micro, 0) + spans[_i] ELSE 0 END;
             IF cost > _room THEN
-                _wait := coalesce(stamps[width_bucket(_total + cost - mosts[_i] - 1, sums) + 1] - now_micro, 0) + spans[_i];
+                _wait := coalesce(least(stamps[width_bucket(_total + cost - mosts[_i] - 1, sums) + 1] - now_micro, 0), 0)
+                    + spans[_i];
             END IF;
         ELSE
             _mark := 2 * (_i - first) + 1;
@@ -333,7 +335,7 @@ BEGIN
                 place := _found.place;
                 verdict := _found.verdict;
                 answer := ARRAY[
-                    CASE verdict WHEN 'allow' THEN coalesce(wanted[place], 1) * coalesce(costs[place], 1) ELSE 0 END,
+                    CASE verdict WHEN 'allow' THEN coalesce(wanted[place], 1)::bigint * coalesce(costs[place], 1) ELSE 0 END,
                     _micro,
                     (extract(epoch FROM _found.until - _now) * 1000000)::bigint];
                 RETURN NEXT;
@@ -736,6 +738,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (4, '004_rate_limit_requests', 'd98526af009f0bc156a203e20c19dc050c387c9877ebd265c1533be27c497c4a');
+    VALUES (4, '004_rate_limit_requests', '9786f40eb6e47e0922d57f1ff3525718eafd586832691574e99b8dc6c5a697d1');
 END
 $holdfast$;
