@@ -7,7 +7,7 @@ quicker than to convert each element. They hold only numbers and hashes; names g
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, cast
 from uuid import UUID
 
 from holdfast.core.ratelimit import Limit, Policy
@@ -17,33 +17,20 @@ from holdfast.postgres.reads import statement
 ALL = UUID(int=0)
 
 
-class Asked(NamedTuple):
-    """What a flight asks for one identity: `wanted` requests of `cost` units; `debt` units were admitted elsewhere."""
-
-    policy: Policy
-    key: str
-    cost: int
-    wanted: int
-    debt: int
+#: What Postgres says of one identity: its place in the question (from 1), numbers, a verdict, a rule. The numbers are
+#: units granted, at which stamp, and for each limit what is left, microseconds until the same cost fits, and until all
+#: is free. Where the verdict is allow or block: granted, stamp, microseconds until that ends. A plain tuple: there is
+#: one for each decision.
+Answer = tuple[int, list[int | None], str | None, list[list[Any]] | None]
 
 
-class Answer(NamedTuple):
-    """What Postgres says of one identity.
-
-    numbers: units granted, at which stamp, and for each limit what is left, microseconds until the same cost fits, and
-        until all is free. Where `verdict` is allow or block: granted, stamp, microseconds until the rule ends.
-    limits: those of a rule, where one is in force.
-    """
-
-    place: int
-    numbers: list[int | None]
-    verdict: str | None
-    limits: tuple[Limit, ...] | None
+def _answer(*row: Any) -> Answer:
+    return cast(Answer, row)
 
 
-def _answer(place: int, numbers: list[int | None], verdict: str | None, rule: list[list[Any]] | None) -> Answer:
-    limits = None if rule is None else tuple(_limit(*each) for each in zip(*rule, strict=True))
-    return Answer(place, numbers, verdict, limits)
+def limits_of(rule: list[list[Any]]) -> tuple[Limit, ...]:
+    """The limits of a rule that is in force instead of those asked for."""
+    return tuple(_limit(*each) for each in zip(*rule, strict=True))
 
 
 def _limit(most: int, span: int, kind: str, burst: int) -> Limit:
@@ -71,35 +58,34 @@ _HITS = (
 )
 
 
-def rate_limit_hits(asked: Sequence[Asked]) -> Call[Answer]:
-    """Decide for many identities, each of which stands in it once; the answers in no order, places from 1."""
+def rate_limit_hits(
+    policies: Sequence[Policy], keys: Sequence[str], costs: Sequence[int], wanted: Sequence[int], debts: Sequence[int]
+) -> Call[Answer]:
+    """Decide for many identities, each of which stands in it once; the answers in no order.
+
+    Of each: its policy, its key as a hash, units of a request, how many requests, units that were admitted elsewhere.
+    """
     numbers: dict[int, int] = {}
-    policies: list[Policy] = []
-    which = []
-    for each in asked:
-        number = numbers.get(id(each.policy))
-        if number is None:
-            policies.append(each.policy)
-            number = numbers[id(each.policy)] = len(policies)
-        which.append(number)
+    which = [numbers.setdefault(id(policy), len(numbers) + 1) for policy in policies]
+    known = {id(policy): policy for policy in policies}
     firsts, lasts, limits = [], [], list[Limit]()
-    for policy in policies:
+    for number in numbers:
         firsts.append(len(limits) + 1)
-        limits += policy.limits
+        limits += known[number].limits
         lasts.append(len(limits))
     return Call(
         "rate_limit_hits",
         _HITS,
         (
-            [policy.name for policy in policies],
+            [known[number].name for number in numbers],
             firsts,
             lasts,
             *_definition(limits),
-            _array([each.key for each in asked]),
-            _array(which) if len(policies) > 1 else None,
-            _array([each.cost for each in asked]) if any(each.cost != 1 for each in asked) else None,
-            _array([each.wanted for each in asked]) if any(each.wanted != 1 for each in asked) else None,
-            _array([each.debt for each in asked]) if any(each.debt for each in asked) else None,
+            _array(keys),
+            _array(which) if len(numbers) > 1 else None,
+            _array(costs) if set(costs) != {1} else None,
+            _array(wanted) if set(wanted) != {1} else None,
+            _array(debts) if any(debts) else None,
         ),
         _answer,
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from holdfast.core.ratelimit import Decision, Policy, Quota, decision
 from holdfast.errors import DatabaseError
 from holdfast.postgres.calls import Call
-from holdfast.postgres.rate_limit import Answer, Asked, rate_limit_hits, rate_limit_refund
+from holdfast.postgres.rate_limit import Answer, limits_of, rate_limit_hits, rate_limit_refund
 from holdfast.services.identities import Identity, hashed
 from holdfast.services.limiter_counts import Counts
 
@@ -33,10 +33,8 @@ DAY = 86_400.0
 MOST_REFUNDS = 1000
 
 
-class _Ask(NamedTuple):
-    policy: Policy
-    cost: int
-    future: "asyncio.Future[Decision]"
+#: Who waits: under which policy, for how many units, and where the decision goes.
+_Ask = tuple[Policy, int, "asyncio.Future[Decision]"]
 
 
 class _Seat(NamedTuple):
@@ -106,9 +104,9 @@ class Flights:
         future: asyncio.Future[Decision] = loop.create_future()
         asks = self._waiting.get(identity)
         if asks is None:
-            self._waiting[identity] = [_Ask(policy, cost, future)]
+            self._waiting[identity] = [(policy, cost, future)]
         else:
-            asks.append(_Ask(policy, cost, future))
+            asks.append((policy, cost, future))
         if not self._is_called:
             self.call_next()
         return future
@@ -143,10 +141,10 @@ class Flights:
         if not self._line.is_up:
             self._answer_alone()
             return
-        if self._air and (len(self._air) == MOST_IN_THE_AIR or len(self._waiting) < CROWD):
-            return
-        seats = self._board()
-        if seats or self._refunds:
+        while not self._air or (len(self._air) < MOST_IN_THE_AIR and len(self._waiting) >= CROWD):
+            seats = self._board()
+            if not seats and not self._refunds:
+                return
             flight = _Flight(seats, spare=bool(self._air) and not self._air[0].spare)
             self._air.append(flight)
             task = asyncio.get_running_loop().create_task(self._fly(flight))
@@ -160,14 +158,14 @@ class Flights:
             if identity.flying:
                 continue
             asks = self._waiting.pop(identity)
-            policy, cost, together = asks[0].policy, asks[0].cost, False
-            if len(asks) > 1 and any(ask.policy is not policy or ask.cost != cost for ask in asks):
+            policy, cost, together = asks[0][0], asks[0][1], False
+            alike = _alike(asks) if len(asks) > 1 else 1
+            if alike < len(asks):
                 if identity.is_mixed or not _can_go_together(asks):
-                    alike = next(n for n, ask in enumerate(asks) if ask.policy is not policy or ask.cost != cost)
                     self._waiting[identity] = asks[alike:]
                     asks = asks[:alike]
                 else:
-                    together, cost = True, sum(ask.cost for ask in asks)
+                    together, cost = True, sum(units for _, units, _ in asks)
             debt = self._debt(identity, policy, now) if identity.lent else 0
             identity.flying = True
             seats.append(_Seat(identity, policy, cost, asks, debt, together))
@@ -209,24 +207,21 @@ class Flights:
 
     async def _carry(self, flight: _Flight) -> None:
         seats = flight.seats
-        asked = [
-            Asked(
-                seat.policy,
-                seat.identity.digest or self._hash(seat.identity),
-                seat.cost,
-                1 if seat.together else len(seat.asks),
-                seat.debt,
-            )
-            for seat in seats
-        ]
+        call = rate_limit_hits(
+            [seat.policy for seat in seats],
+            [seat.identity.digest or self._hash(seat.identity) for seat in seats],
+            [seat.cost for seat in seats],
+            [1 if seat.together else len(seat.asks) for seat in seats],
+            [seat.debt for seat in seats],
+        )
         began = time.monotonic()
-        answers = await self._line.call(rate_limit_hits(asked), spare=flight.spare)
+        answers = await self._line.call(call, spare=flight.spare)
         self.flown += 1
         self._times.append(time.monotonic() - began)
         for answer in answers:
-            seat = seats[answer.place - 1]
+            seat = seats[answer[0] - 1]
             if flight.is_late:
-                self._set_off(seat, answer.numbers[0] or 0, answer.numbers[1] or 0)
+                self._set_off(seat, answer[1][0] or 0, answer[1][1] or 0)
             else:
                 self._land(seat, answer, began)
         self._line.landed(
@@ -256,9 +251,9 @@ class Flights:
             flight.is_late = True
         flying = [(seat.identity, seat.asks) for flight in self._air for seat in flight.seats]
         for identity, asks in [*flying, *waiting.items()]:
-            for ask in asks:
-                if not ask.future.done():
-                    ask.future.set_result(self._ground.alone(ask.policy, identity, ask.cost, now))
+            for policy, cost, future in asks:
+                if not future.done():
+                    future.set_result(self._ground.alone(policy, identity, cost, now))
 
     def _give_back(self, flight: _Flight) -> None:
         """A flight was lost: nobody can know what Postgres has kept of it, so debts stay, and memory answers."""
@@ -271,7 +266,8 @@ class Flights:
 
     def _land(self, seat: _Seat, answer: Answer, began: float) -> None:
         identity, asks = seat.identity, seat.asks
-        granted = answer.numbers[0] or 0
+        _, numbers, verdict, _ = answer
+        granted = numbers[0] or 0
         if seat.together and granted == 0:
             # All at once had no room: then one after the other, as they came.
             identity.is_mixed = True
@@ -282,40 +278,42 @@ class Flights:
         quotas = _quotas(policy, answer)
         if not asks:
             return
-        cost = asks[0].cost if seat.together else seat.cost
+        cost = asks[0][1] if seat.together else seat.cost
         served = len(asks) if seat.together else granted // seat.cost
         identity.known, identity.known_at = quotas, began
-        stamp = answer.numbers[1] or 0
+        stamp = numbers[1] or 0
         if served:
             yes = decision(policy, quotas, allowed=True, source="postgres", key=identity.key, cost=cost, stamp=stamp)
             self._ground.counts.add(policy.name, "postgres", "admitted", served)
-            for ask in asks[:served]:
-                if not ask.future.done():
-                    ask.future.set_result(yes if ask.cost == cost else yes._replace(cost=ask.cost))
+            for _, units, future in asks[:served]:
+                if not future.done():
+                    future.set_result(yes if units == cost else yes._replace(cost=units))
         if served < len(asks):
             no = decision(policy, quotas, allowed=False, source="postgres", key=identity.key, cost=cost)
             self._ground.counts.add(
                 policy.name, "postgres", "shadowed" if no.shadowed else "refused", len(asks) - served
             )
-            for ask in asks[served:]:
-                if not ask.future.done():
-                    ask.future.set_result(no)
-        identity.is_allowed = answer.verdict == "allow"
+            for _, _, future in asks[served:]:
+                if not future.done():
+                    future.set_result(no)
+        identity.is_allowed = verdict == "allow"
         if not policy.shadow and not seat.together and any(quota.retry_after > 0 for quota in quotas):
             self._ground.full(seat.policy, identity, quotas, cost, began)
 
     def read(self, policy: Policy, identity: Identity, cost: int, answer: Answer) -> Decision:
         """A decision from an answer that charged nothing."""
-        quotas = _quotas(policy if answer.limits is None else self._ruled(policy, identity, answer), answer)
-        allowed = answer.verdict == "allow" or (not answer.verdict and all(quota.retry_after <= 0 for quota in quotas))
+        quotas = _quotas(self._ruled(policy, identity, answer), answer)
+        allowed = answer[2] != "block" and all(quota.retry_after <= 0 for quota in quotas)
         return decision(policy, quotas, allowed=allowed, source="postgres", key=identity.key, cost=cost)
 
     def _ruled(self, policy: Policy, identity: Identity, answer: Answer) -> Policy:
-        if answer.limits is None:
+        rule = answer[3]
+        if rule is None:
             identity.rule = None
             return policy
-        if identity.rule is None or identity.rule.limits != answer.limits:
-            identity.rule = Policy(answer.limits, policy.name, policy.without_postgres, policy.shadow)
+        limits = limits_of(rule)
+        if identity.rule is None or identity.rule.limits != limits:
+            identity.rule = Policy(limits, policy.name, policy.without_postgres, policy.shadow)
         return identity.rule
 
     def _set_off(self, seat: _Seat, granted: int, stamp: int) -> None:
@@ -330,17 +328,29 @@ class Flights:
 
 def _can_go_together(asks: list[_Ask]) -> bool:
     """Whether these could all be admitted at once, so that one question is enough for them."""
-    policy = asks[0].policy
-    return all(ask.policy is policy for ask in asks) and sum(ask.cost for ask in asks) <= policy.capacity
+    policy = asks[0][0]
+    return all(given is policy for given, _, _ in asks) and sum(cost for _, cost, _ in asks) <= policy.capacity
+
+
+def _alike(asks: list[_Ask]) -> int:
+    """How many of the first ask the same."""
+    policy, cost, _ = asks[0]
+    for place, (given, units, _) in enumerate(asks):
+        if given is not policy or units != cost:
+            return place
+    return len(asks)
 
 
 def _quotas(policy: Policy, answer: Answer) -> tuple[Quota, ...]:
-    numbers = answer.numbers
-    if answer.verdict is not None:
+    _, numbers, verdict, _ = answer
+    if verdict is not None:
         left = DAY if numbers[2] is None else numbers[2] / 1e6
-        if answer.verdict == "allow":
+        if verdict == "allow":
             return tuple([Quota(limit, limit.capacity, 0.0, 0.0) for limit in policy.limits])
         return tuple([Quota(limit, 0, left, left) for limit in policy.limits])
+    if len(numbers) == 5:
+        _, _, room, wait, reset = numbers
+        return (Quota(policy.limits[0], room or 0, (wait or 0) / 1e6, (reset or 0) / 1e6),)
     found = []
     for place, limit in enumerate(policy.limits):
         room, wait, reset = numbers[3 * place + 2 : 3 * place + 5]

@@ -160,7 +160,7 @@ class Link:
         try:
             await self._beat()
             began = time.monotonic()
-            await self._ledger.call(rate_limit.rate_limit_hits([]))
+            await self._ledger.call(rate_limit.rate_limit_hits([], [], [], [], []))
             return time.monotonic() - began <= max(self.deadline, SHORTEST_PAUSE / 2)
         except DatabaseError as error:
             self.why = str(error)
