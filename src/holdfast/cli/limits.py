@@ -269,4 +269,4 @@ def _health(health: rate_limit.TableHealth) -> str:
         if old is not None and old > timedelta(minutes=1)
         else ""
     )
-    return f"{health.identities:,} identities, {size:.1f} MB{hot}{full}; {health.instances} limiting processes{held}"
+    return f"{health.identities:,} identities, {size:.1f} MB{hot}{full}; {health.instances} limiting {'process' if health.instances == 1 else 'processes'}{held}"
