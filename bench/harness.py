@@ -93,24 +93,25 @@ def shown(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were made on."""
+def machine(load: float) -> dict[str, Any]:
+    """What the numbers were made on; `load` as it was before the first of them."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(load, 2),
     }
 
 
-def merge(group: str, results: Sequence[Result], settings: Mapping[str, str]) -> None:
+def merge(group: str, results: Sequence[Result], settings: Mapping[str, str], load: float) -> None:
     """Put these rows in the place of earlier ones of the same name."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rows = known.setdefault(group, {"rows": {}})
-    rows["machine"], rows["settings"] = machine(), dict(settings)
+    rows["settings"] = dict(settings)
     for result in results:
         rows["rows"][result.name] = {
+            "machine": machine(load),
             "verdict": result.verdict,
             "value": result.value,
             "target": result.target,
@@ -217,10 +218,10 @@ def run(*command: str) -> None:
 def run_group(name: str, only: str) -> bool:
     """Measure one group; whether every row met its target."""
     group = importlib.import_module(f"bench.{name}")
-    began, results = time.monotonic(), list[Result]()
+    began, load, results = time.monotonic(), os.getloadavg()[0], list[Result]()
     with group.rows() as (rows, settings):
         print(f"\n{name}: " + "; ".join(f"{key} {value}" for key, value in settings.items()))
-        print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores; {ROUNDS} rounds, median (least to most)\n")
+        print(f"load {load:.2f} on {os.cpu_count()} cores; {ROUNDS} rounds, median (least to most)\n")
         for row in rows:
             if only not in row.name:
                 continue
@@ -232,7 +233,7 @@ def run_group(name: str, only: str) -> bool:
             print(f"{result.verdict:8} {result.name}\n         {result.value}, target {result.target}", flush=True)
             if result.details.get("more"):
                 print(f"         {result.details['more']}", flush=True)
-    merge(name, results, settings)
+    merge(name, results, settings, load)
     met = sum(each.verdict == "met" for each in results)
     print(f"\n{name}: {time.monotonic() - began:.0f} s; {met} of {len(results)} met")
     return all(each.verdict == "met" for each in results)

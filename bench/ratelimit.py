@@ -220,7 +220,7 @@ class Bench:
         return self._ask("ours", what="hits", seconds=SECONDS, **what)
 
     def _ours_at_best(self, **what: int) -> float:
-        return self._at_best("ours", [{"callers": callers} for callers in (64, 256, 1024)], what="hits", **what)
+        return self._at_best("ours", [{"callers": callers} for callers in (64, 256, 512, 1024)], what="hits", **what)
 
     def _select_1(self) -> float:
         choices = [{"connections": connections} for connections in (4, 10, 20)]
@@ -229,12 +229,12 @@ class Bench:
     def _flexible(self, **what: int) -> float:
         choices = [
             {"callers": callers, "connections": connections}
-            for callers, connections in ((16, 16), (64, 10), (64, 20), (256, 20))
+            for callers, connections in ((16, 16), (64, 10), (64, 20), (256, 20), (512, 40))
         ]
         return self._at_best("flexible", choices, **what)
 
     def _redis(self, side: str, **what: int) -> float:
-        return self._at_best("redis", [{"callers": callers} for callers in (16, 64, 256)], side=side, **what)
+        return self._at_best("redis", [{"callers": callers} for callers in (16, 64, 256, 512)], side=side, **what)
 
     def _memory(self, side: str, **what: int) -> float:
         return self._ask("memory", side=side, seconds=SECONDS, **what)

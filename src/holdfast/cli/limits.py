@@ -269,4 +269,5 @@ def _health(health: rate_limit.TableHealth) -> str:
         if old is not None and old > timedelta(minutes=1)
         else ""
     )
-    return f"{health.identities:,} identities, {size:.1f} MB{hot}{full}; {health.instances} limiting {'process' if health.instances == 1 else 'processes'}{held}"
+    processes = f"{health.instances} limiting {'process' if health.instances == 1 else 'processes'}"
+    return f"{health.identities:,} identities, {size:.1f} MB{hot}{full}; {processes}{held}"

@@ -100,8 +100,7 @@ class Flights:
 
     def ask(self, policy: Policy, identity: Identity, cost: int) -> "asyncio.Future[Decision]":
         """Queue a request; the future ends with its decision, within the deadline."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Decision] = loop.create_future()
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         asks = self._waiting.get(identity)
         if asks is None:
             self._waiting[identity] = [(policy, cost, future)]
@@ -285,9 +284,9 @@ class Flights:
         if served:
             yes = decision(policy, quotas, allowed=True, source="postgres", key=identity.key, cost=cost, stamp=stamp)
             self._ground.counts.add(policy.name, "postgres", "admitted", served)
-            for _, units, future in asks[:served]:
+            for _, units, future in asks if served == len(asks) else asks[:served]:
                 if not future.done():
-                    future.set_result(yes if units == cost else yes._replace(cost=units))
+                    future.set_result(yes if not seat.together else yes._replace(cost=units))
         if served < len(asks):
             no = decision(policy, quotas, allowed=False, source="postgres", key=identity.key, cost=cost)
             self._ground.counts.add(
