@@ -1,5 +1,6 @@
 """One real Postgres for the whole run; each test has a database of its own, copied from a migrated template."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.throwaway import prepare
+from tests.postgres.pgbouncer import VARIABLE, pooled
 from tests.sqs.local import LocalSqs, local_sqs
 from tests.support import Session, database_copy, open_session, with_database
 
@@ -64,7 +66,11 @@ def sqs() -> Iterator[LocalSqs]:
 def database(bare: str, template: str) -> Iterator[str]:
     """The DSN of a migrated, empty database that only this test sees."""
     with database_copy(bare, template) as dsn:
-        yield dsn
+        if not os.environ.get(VARIABLE):
+            yield dsn
+            return
+        with pooled(dsn) as through:
+            yield through
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from holdfast.postgres.dsn import is_pooled
+
 Row = dict[str, Any]
 Session = psycopg.Connection[Row]
 
@@ -43,8 +45,9 @@ def database_copy(dsn: str, template: str) -> Iterator[str]:
 
 def open_session(dsn: str) -> Session:
     """No statement may wait for ever: a test that would hang fails instead."""
-    conn = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
-    conn.execute("SET statement_timeout = '60s'")
+    conn = psycopg.connect(dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None if is_pooled(dsn) else 5)
+    if not is_pooled(dsn):
+        conn.execute("SET statement_timeout = '60s'")
     return conn
 
 

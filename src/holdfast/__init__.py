@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app import Holdfast
-from holdfast.core.ratelimit import Decision
+from holdfast.core.ratelimit import Decision, Limit, Policy
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import (
     ConfigurationError,
@@ -22,11 +22,14 @@ from holdfast.errors import (
 )
 from holdfast.handles import Job, JobKind
 from holdfast.services.context import Context, JobLogFilter, current_context
+from holdfast.standalone import rate_limit, rate_limit_sync
 
 if TYPE_CHECKING:
     from holdfast.config import Settings
     from holdfast.postgres.calls import JobVerdict, NewJob
     from holdfast.postgres.reads import JobRow
+    from holdfast.services.limiter import RateLimiter
+    from holdfast.services.limiter_sync import SyncRateLimiter
 
 __all__ = [
     "ConfigurationError",
@@ -48,12 +51,18 @@ __all__ = [
     "JobRow",
     "JobVerdict",
     "LeaseLost",
+    "Limit",
     "NewJob",
+    "Policy",
+    "RateLimiter",
     "ResultTimeout",
     "RetryPolicy",
     "SchemaMismatch",
     "Settings",
+    "SyncRateLimiter",
     "current_context",
+    "rate_limit",
+    "rate_limit_sync",
 ]
 
 #: Imported on first use, so that `import holdfast` stays quick.
@@ -61,7 +70,9 @@ _LATER = {
     "JobRow": "holdfast.postgres.reads",
     "JobVerdict": "holdfast.postgres.calls",
     "NewJob": "holdfast.postgres.calls",
+    "RateLimiter": "holdfast.services.limiter",
     "Settings": "holdfast.config",
+    "SyncRateLimiter": "holdfast.services.limiter_sync",
 }
 
 

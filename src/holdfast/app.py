@@ -29,10 +29,11 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
     from holdfast.postgres.reads import JobOutcome, JobRow
     from holdfast.services.client import Background, Client
     from holdfast.services.limiter import RateLimiter
+    from holdfast.services.limiter_sync import SyncRateLimiter
     from holdfast.services.periodic import Periodic
 
 #: What an open `Holdfast` holds.
-_CONNECTED = ("_settings", "_database", "_client", "_sync", "_background", "_limiter")
+_CONNECTED = ("_settings", "_database", "_client", "_sync", "_background", "_limiter", "_sync_limiter")
 
 _random = random.SystemRandom()
 
@@ -74,6 +75,7 @@ class Holdfast:
         self._background: tuple[Background, Client] | None = None
         self._pid = os.getpid()
         self._limiter: tuple[asyncio.AbstractEventLoop, RateLimiter] | None = None
+        self._sync_limiter: SyncRateLimiter | None = None
 
     # Kinds ---------------------------------------------------------------------------------------------------
 
@@ -454,6 +456,23 @@ class Holdfast:
         """
         return await (await self._open_limiter()).hit(key, Limit(limit, window), cost=cost)
 
+    def rate_limit_sync(self, key: str, limit: int, window: float = 60.0, *, cost: int = 1) -> Decision:
+        """`rate_limit` for programs without an event loop; its threads share round trips.
+
+        >>> hf.rate_limit_sync("user:43", limit=100, window=60).remaining
+        99
+        """
+        return self._open_sync_limiter().hit(key, Limit(limit, window), cost=cost)
+
+    def _open_sync_limiter(self) -> "SyncRateLimiter":
+        from holdfast.services.limiter_sync import SyncRateLimiter
+
+        with self._resolving:
+            if self._sync_limiter is None:
+                url = self.settings.database_url
+                self._sync_limiter = SyncRateLimiter(url.get_secret_value() if url else self._resolved().dsn)
+            return self._sync_limiter
+
     async def _open_limiter(self) -> "RateLimiter":
         from holdfast.services.limiter import RateLimiter
 
@@ -583,6 +602,9 @@ class Holdfast:
         if self._sync is not None:
             self._sync.close()
             self._sync = None
+        if self._sync_limiter is not None:
+            self._sync_limiter.close()
+            self._sync_limiter = None
         if self._database is not None:
             self._database.release()
             self._database = None

@@ -19,7 +19,8 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from holdfast.core.lease import LeaseTimings
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Policy
+from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
 from holdfast.services.supervisor import GRACE
@@ -83,7 +84,13 @@ class Settings(BaseModel):
         5.0, gt=0, le=60, description="How long a request to the API may wait for the ledger; then it gets 503."
     )
     rate_limit: str = Field(
-        "100/minute", description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds."
+        "100/minute",
+        description="Requests of each caller that the API admits: 100/minute, 5 per 10 seconds; several with commas.",
+    )
+    rate_limit_headers: tuple[Dialect, ...] = Field(
+        ("draft-11",),
+        description="Dialects of the fields that tell callers what is left, comma-separated: draft-11 (RateLimit,"
+        " RateLimit-Policy), legacy (X-RateLimit-*), or none.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
@@ -117,7 +124,12 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
-    @field_validator("queues", "kinds", "trusted_proxies", "dlq_urls", mode="before")
+    @field_validator("rate_limit_headers", mode="before")
+    @classmethod
+    def _or_none(cls, value: Any) -> Any:
+        return () if value == "none" else value
+
+    @field_validator("queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -132,7 +144,8 @@ class Settings(BaseModel):
     @field_validator("rate_limit")
     @classmethod
     def _can_be_read(cls, value: str) -> str:
-        return _checked(Limit.parse, value)
+        _checked(Policy.parse, value)
+        return value
 
     @field_validator("sqs_queue_url")
     @classmethod

@@ -267,6 +267,15 @@ class LocalServerStarted:
     pid: int | None
 
 
+@dataclass(frozen=True)
+class RateLimiterSwitched:
+    """A process's rate limits are kept elsewhere now. `mode`: postgres, or memory while that does not answer."""
+
+    mode: str
+    why: str
+    instances: int
+
+
 Event = (
     WorkerStarted
     | WorkerStopped
@@ -294,6 +303,7 @@ Event = (
     | NotificationFailed
     | LocalServerDied
     | LocalServerStarted
+    | RateLimiterSwitched
 )
 
 

@@ -12,6 +12,7 @@ from holdfast.core.health import (
     Ended,
     Incident,
     Ledger,
+    Limiter,
     Limits,
     Monitor,
     Notifications,
@@ -43,6 +44,7 @@ GOOD = Report(
     monitors=(SWEEPS,),
     notifications=Notifications(0, 0, 0.0, None),
     incidents=(),
+    rate_limits=(),
 )
 ANSWERS = Ledger(None, 0.002)
 
@@ -57,7 +59,7 @@ def with_queue(**changes: Any) -> Report:
 
 
 def test_what_is_well_passes_without_a_word() -> None:
-    checks = judge(ANSWERS, GOOD, 1.0, Process(limiter="postgres"), Limits())
+    checks = judge(ANSWERS, GOOD, 1.0, Process(limiter=Limiter("postgres")), Limits())
     assert worst(checks) is Status.PASS
     assert {each.output for each in checks} == {""}
 
@@ -144,8 +146,10 @@ def test_a_queue_of_sqs_that_cannot_be_asked_fails_the_queues() -> None:
 
 
 def test_limits_in_memory_are_a_warning() -> None:
-    assert check("rate_limits", limiter="memory").status is Status.WARN
-    assert check("rate_limits", limiter="postgres").status is Status.PASS
+    assert check("rate_limits", limiter=Limiter("memory")).status is Status.WARN
+    assert check("rate_limits", limiter=Limiter("postgres", is_full=True)).status is Status.WARN
+    found = check("rate_limits", limiter=Limiter("postgres", 3.0, admitted=5, refused=7))
+    assert (found.status, found.observed["refused"]) == (Status.PASS, 7)
 
 
 @pytest.mark.parametrize(("report", "age"), [(None, None), (GOOD, 31.0)])

@@ -15,6 +15,8 @@ SUPERVISOR = "tests/services/test_supervisor.py::"
 SETTLER = "tests/services/test_settler.py::"
 WATCHDOG = "tests/services/test_watchdog.py::"
 LEASE = "tests/core/test_lease.py::"
+CONTRACT = "tests/postgres/test_rate_limit_contract.py::"
+OUTAGE = "tests/services/test_limiter_outage.py::"
 
 BEAT = "postgres/functions/beat.sql"
 CANCEL = "postgres/functions/cancel_jobs.sql"
@@ -29,6 +31,7 @@ RETRY = "postgres/functions/retry_jobs.sql"
 SETTLE = "postgres/functions/settle.sql"
 STALE = "postgres/functions/stale_jobs.sql"
 SWEEP = "postgres/functions/rescue_stale_jobs.sql"
+STEP = "postgres/functions/rate_limit_step.sql"
 TABLES = "postgres/migrations/001_ledger.sql"
 
 
@@ -506,5 +509,52 @@ MUTATIONS = (
         "P5",
         (RESCUE, "WHEN c.rescues + 1 >= _max_rescues THEN", "WHEN c.rescues + 1 >= 1000 * _max_rescues THEN"),
         killed_by=(PROTOCOL + "test_the_twentieth_rescue_of_any_kind_is_dead",),
+    ),
+    # P9: limits hold
+    broken(
+        "a request leaves its window a second early",
+        "P9",
+        (
+            STEP,
+            "            _cut := width_bucket(now_micro - spans[_i], stamps);\n            _room",
+            "            _cut := width_bucket(now_micro - spans[_i] + 1000000, stamps);\n            _room",
+        ),
+        killed_by=(CONTRACT + "test_each_request_is_decided_as_the_model_decides",),
+    ),
+    broken(
+        "what has left the longest window still counts",
+        "P9",
+        (STEP, "            base := sums[_cut];\n            stamps := stamps", "            stamps := stamps"),
+        killed_by=(CONTRACT + "test_each_request_is_decided_as_the_model_decides",),
+    ),
+    broken(
+        "one limit of several decides alone",
+        "P9",
+        (STEP, "        _least := least(_least, _room);", "        _least := _room;"),
+        killed_by=(CONTRACT + "test_each_request_is_decided_as_the_model_decides",),
+    ),
+    broken(
+        "a debt is forgiven",
+        "P9",
+        ("services/flights.py", "        identity.lent = None\n", "        identity.lent, debt = None, 0\n"),
+        killed_by=(OUTAGE + "test_what_was_admitted_is_paid_back",),
+    ),
+    broken(
+        "each process keeps the whole limit while Postgres is away",
+        "P9",
+        ("core/ratelimit.py", "        if instances == 1:\n            return self", "        return self"),
+        killed_by=(OUTAGE + "test_processes_share_what_is_left",),
+    ),
+    broken(
+        "what is refused from memory is refused for ever",
+        "P9",
+        (
+            "services/limiter.py",
+            "        elif identity.full_until > now and",
+            "        elif identity.full_until > 0 and",
+        ),
+        killed_by=(
+            "tests/services/test_limiter.py::test_several_limits_hold_at_once_and_a_refusal_costs_none_of_them",
+        ),
     ),
 )

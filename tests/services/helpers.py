@@ -136,9 +136,10 @@ class Relay:
 
     def __init__(self, dsn: str) -> None:
         parts = conninfo.conninfo_to_dict(dsn)
-        self._behind = f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}"
+        self._socket = f".s.PGSQL.{parts.get('port') or 5432}"
+        self._behind = f"{parts['host']}/{self._socket}"
         self._folder = Path(tempfile.mkdtemp(prefix="relay-", dir="/tmp"))
-        self.dsn = conninfo.make_conninfo(dsn, host=str(self._folder), port=5432)
+        self.dsn = conninfo.make_conninfo(dsn, host=str(self._folder))
         self.asked: list[tuple[str, bytes]] = []
         self._flows: dict[asyncio.Task[None], str] = {}
         self._held: dict[str, asyncio.Event] = {}
@@ -150,13 +151,13 @@ class Relay:
         self._server: asyncio.Server | None = None
 
     async def up(self) -> None:
-        self._server = await asyncio.start_unix_server(self._accept, self._folder / ".s.PGSQL.5432")
+        self._server = await asyncio.start_unix_server(self._accept, self._folder / self._socket)
 
     async def down(self) -> None:
         """Nobody can connect, and who is connected is cut off."""
         if self._server is not None:
             self._server.close()
-            (self._folder / ".s.PGSQL.5432").unlink(missing_ok=True)
+            (self._folder / self._socket).unlink(missing_ok=True)
         await self.cut("")
 
     async def cut(self, name: str) -> None:

@@ -18,11 +18,12 @@ from holdfast.cli.child import VARIABLE, Progress
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
+from holdfast.web.identity import proxy_hint
 from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
@@ -88,7 +89,8 @@ async def _serve(plan: ApiPlan) -> None:
         is_private=plan.is_private,
         timeout=settings.api_timeout,
         stale_after=settings.stale_after,
-        rate_limit=Limit.parse(settings.rate_limit),
+        rate_limit=Policy.parse(settings.rate_limit, name="default"),
+        rate_limit_headers=settings.rate_limit_headers,
         trusted_proxies=[ipaddress.ip_network(each) for each in settings.trusted_proxies],
         kinds=load_app(plan.app).kinds if plan.app else {},
         bell_url=settings.sqs_queue_url,
@@ -140,8 +142,13 @@ def _supervisor_died(link: socket.socket, server: _Server) -> None:
 
 def main() -> int:
     plan = ApiPlan(**json.loads(os.environ.pop(VARIABLE)))
-    log_level = Settings.model_validate_json(plan.settings).log_level
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
+    settings = Settings.model_validate_json(plan.settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
+    hint = proxy_hint(os.environ, settings.trusted_proxies)
+    if hint:
+        logging.getLogger("holdfast").warning("%s", hint)
     try:
         asyncio.run(_serve(plan))
     except (AppLoadError, ConfigurationError) as error:

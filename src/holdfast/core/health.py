@@ -159,6 +159,16 @@ class Incident:
 
 
 @dataclass(frozen=True)
+class LimitTotal:
+    """Decisions of the rate limiters of all processes, of one policy, by who decided and how."""
+
+    policy: str
+    source: str
+    outcome: str
+    decisions: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What one look at the ledger brought (the SQL function health_report). Times in seconds."""
 
@@ -174,6 +184,7 @@ class Report:
     monitors: tuple[Monitor, ...]
     notifications: Notifications
     incidents: tuple[Incident, ...]
+    rate_limits: tuple[LimitTotal, ...]
 
 
 @dataclass(frozen=True)
@@ -199,13 +210,30 @@ class SqsQueue:
 
 
 @dataclass(frozen=True)
+class Limiter:
+    """This process's rate limiter: who decides now and since when (seconds), and what it decided since its start.
+
+    `debtors`: identities that were admitted something that Postgres does not know of yet. `is_full`: its table is, so
+    that new identities share places.
+    """
+
+    mode: Source
+    mode_for: float = 0.0
+    admitted: int = 0
+    refused: int = 0
+    identities: int = 0
+    debtors: int = 0
+    is_full: bool = False
+
+
+@dataclass(frozen=True)
 class Process:
     """What the judging process knows of itself, and sees besides the ledger.
 
     `channels`: who would be told of incidents.
     """
 
-    limiter: Source | None = None
+    limiter: Limiter | None = None
     sqs: tuple[SqsQueue, ...] = ()
     channels: tuple[str, ...] = ()
 
@@ -423,10 +451,20 @@ def _last_sweep(ago: float | None) -> str:
 
 
 def _limiter(process: Process) -> tuple[Check, ...]:
-    if process.limiter is None:
+    limiter = process.limiter
+    if limiter is None:
         return ()
-    observed = {"mode": process.limiter}
-    warns = ["limits are kept in this process's memory, since the ledger does not answer"] * (
-        process.limiter == "memory"
-    )
+    observed = {
+        "mode": limiter.mode,
+        "mode_for_s": round(limiter.mode_for, 1),
+        "admitted": limiter.admitted,
+        "refused": limiter.refused,
+        "identities": limiter.identities,
+        "debtors": limiter.debtors,
+    }
+    warns = []
+    if limiter.mode == "memory":
+        warns.append("limits are kept in this process's memory, since the ledger does not answer")
+    if limiter.is_full:
+        warns.append("the table of identities is full, so that new ones share places")
     return (_verdict("rate_limits", observed, warns=warns),)

@@ -12,6 +12,7 @@ from holdfast.core.incident import Decision, Finding, Reason
 from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
+ALONE = "limits_without_postgres"
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -49,6 +50,17 @@ def failing(check: Check) -> Finding:
     lines = [["check", check.name], ["says", check.output]]
     details = {"lines": lines, "command": "holdfast verify"}
     return Finding(FAILING, check.name, f"{check.name.replace('_', ' ')}: {check.output}"[:300], 1, 1, details)
+
+
+def alone(decisions: int) -> Finding:
+    """Rate limits that were decided without Postgres: `decisions` since they were told of last, 0 for no more."""
+    lines = [
+        ["decided in memory", f"{decisions:,} requests"],
+        ["means", "each process kept its share of the limits while the ledger did not answer it in time"],
+    ]
+    details = {"lines": lines, "command": "holdfast limits list"}
+    title = f"Rate limits were kept without Postgres: {decisions:,} decisions"
+    return Finding(ALONE, "", title, decisions, 1, details)
 
 
 def still(name: str) -> Finding:

@@ -20,6 +20,7 @@ _LEVELS: dict[type[object], int] = {
     events.NotificationFailed: logging.WARNING,
     events.QueueLost: logging.WARNING,
     events.ScheduleFailed: logging.ERROR,
+    events.RateLimiterSwitched: logging.WARNING,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,
@@ -37,6 +38,8 @@ class LogSink:
     def emit(self, event: events.Event) -> None:
         level = _LEVELS.get(type(event), logging.INFO)
         if isinstance(event, events.ChildDied) and event.code == 0:
+            level = logging.INFO
+        if isinstance(event, events.RateLimiterSwitched) and event.mode == "postgres":
             level = logging.INFO
         if isinstance(event, events.WorkerMarkedGone) and event.cause == "stopped":
             level = logging.INFO

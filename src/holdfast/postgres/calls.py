@@ -485,51 +485,6 @@ def count_events(stale_after: float) -> Call[dict[str, int]]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitAsked:
-    """Units of a policy for one identity, which may stand in a call only once; `window` in seconds."""
-
-    policy: str
-    key: str
-    units: int
-    most: int
-    window: float
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitAnswer:
-    """What was granted and is left; seconds until one more unit would be granted, and until all will be."""
-
-    granted: int
-    remaining: int
-    retry_after: float
-    reset_after: float
-
-
-def rate_limit_hits(asked: Sequence[RateLimitAsked]) -> Call[RateLimitAnswer]:
-    """Ask for requests to be admitted; the answers in the order asked."""
-    return Call(
-        "rate_limit_hits",
-        "SELECT granted, remaining, retry_after, reset_after FROM holdfast.rate_limit_hits("
-        "%s::text[], %s::text[], %s::integer[], %s::integer[], %s::interval[], %s::boolean[]) ORDER BY place",
-        (
-            [each.policy for each in asked],
-            [each.key for each in asked],
-            [each.units for each in asked],
-            [each.most for each in asked],
-            [timedelta(seconds=each.window) for each in asked],
-            [each.whole for each in asked],
-        ),
-        RateLimitAnswer,
-    )
-
-
-def rate_limit_prune() -> Call[int]:
-    """Forget identities whose windows have passed: one bounded step; how many."""
-    return Call("rate_limit_prune", "SELECT holdfast.rate_limit_prune()", (), int)
-
-
 def prune_bookkeeping() -> Call[int]:
     """Forget what only served for a while: one bounded step; how many rows."""
     return Call("prune_bookkeeping", "SELECT holdfast.prune_bookkeeping()", (), int)

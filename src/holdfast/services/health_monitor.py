@@ -2,6 +2,7 @@
 
 It looks at what the health report looks at, in one process over all, and it judges by the same rules: no worker lives
 while jobs are due, nobody asks for a queue, a monitor has stopped, SQS does not answer. Two looks in a row must fail.
+Rate limits that were decided without Postgres are told of as well.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from holdfast.core import telling
 from holdfast.core.health import Ledger, Limits, Process, Status, judge
+from holdfast.core.limit_watch import Seen, look
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks
 from holdfast.postgres.health import health_report
@@ -55,7 +57,7 @@ class HealthMonitor:
                 self._turned()
                 try:
                     for left in await self._ledger.call(begin_sweep(MONITOR, EVERY)):
-                        await self.step(left.get("strikes") or {})
+                        await self.step(left.get("strikes") or {}, Seen.read(left.get("limits")))
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("health monitor", str(error)))
                 except Exception:
@@ -64,8 +66,8 @@ class HealthMonitor:
         finally:
             await self._sqs.stop()
 
-    async def step(self, strikes: dict[str, int]) -> None:
-        """One look. `strikes`: how many looks in a row each check has failed so far."""
+    async def step(self, strikes: dict[str, int], limits: Seen | None = None) -> None:
+        """One look. `strikes`: how many looks in a row each check has failed so far. `limits`: the totals then."""
         await self._sqs.step()
         report = await self._ledger.one(health_report(self._stale_after))
         checks = judge(Ledger(None, None), report, 0.0, Process(sqs=self._sqs.seen), Limits())
@@ -74,5 +76,8 @@ class HealthMonitor:
         found = [telling.failing(check) for name, check in failing.items() if strikes[name] >= STRIKES]
         # What fails for the first time neither opens an incident nor ends one.
         kept = [telling.still(name) for name in failing if strikes[name] < STRIKES]
-        await self._book.fold([*found, *kept], [telling.FAILING])
-        await self._ledger.call(end_sweep(MONITOR, {"strikes": strikes}))
+        seen, alone = look(limits, report.rate_limits)
+        if seen.kept:
+            found.append(telling.alone(alone))
+        await self._book.fold([*found, *kept], [telling.FAILING, telling.ALONE])
+        await self._ledger.call(end_sweep(MONITOR, {"strikes": strikes, "limits": seen.as_json()}))

@@ -8,12 +8,15 @@ from holdfast.errors import DatabaseError
 from holdfast.events import JobsPruned, LedgerLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.rate_limit import rate_limit_prune
 from holdfast.postgres.reads import begin_sweep, end_sweep
 
 MONITOR = "prune"
 EVERY = 60.0
 STEP = 1000
 PAUSE = 0.05
+#: Pages of the rate limiter's table that one step looks at (16 MB).
+PAGES = 2000
 
 
 class Pruner:
@@ -47,9 +50,17 @@ class Pruner:
                 break
             after = (pruned.last_at, pruned.last_id)
             await asyncio.sleep(PAUSE)
-        await self._ledger.call(calls.rate_limit_prune())
+        await self._forget_identities()
         await self._ledger.call(calls.prune_bookkeeping())
         await self._ledger.call(end_sweep(MONITOR, {"finished": finished, "dead": dead}))
         if finished or dead:
             self._sinks.emit(JobsPruned(finished, dead))
         return finished + dead
+
+    async def _forget_identities(self) -> None:
+        """Those of the rate limiter whose windows have passed, over the whole table in steps."""
+        page, pages = 0, 1
+        while page < pages:
+            _, pages = await self._ledger.one(rate_limit_prune(page, PAGES))
+            page += PAGES
+            await asyncio.sleep(PAUSE if page < pages else 0)

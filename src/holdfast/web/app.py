@@ -12,6 +12,7 @@ from holdfast.web import health
 from holdfast.web.api import jobs, keys
 from holdfast.web.auth import Authenticate, identity_of, require
 from holdfast.web.intake import Intake
+from holdfast.web.limiter_metrics import LimiterMetrics
 from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.problems import install
 from holdfast.web.rate_limit import EXEMPT, RateLimitMiddleware
@@ -44,7 +45,7 @@ def create_app(services: ApiServices) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.holdfast = services
-    app.state.metrics = LedgerMetrics(services.watch)
+    app.state.metrics = LedgerMetrics(services.watch, LimiterMetrics(services.limiter))
     install(app)
     for router in (health.router, jobs.router, keys.router):
         app.include_router(router)
@@ -63,6 +64,7 @@ def create_app(services: ApiServices) -> FastAPI:
         limit=settings.rate_limit,
         identify=identity_of,
         exempt=EXEMPT,
+        headers=settings.rate_limit_headers,
     )
     app.add_middleware(
         Authenticate,

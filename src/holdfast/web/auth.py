@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from holdfast.core.api_keys import Role
 from holdfast.errors import DatabaseUnavailable
 from holdfast.services.keyring import Key, KeyRing
-from holdfast.web.identity import Network, client
+from holdfast.web.identity import Identify, Network
 from holdfast.web.problems import Problem, unavailable
 
 _PLACE = "holdfast.caller"
@@ -77,7 +77,7 @@ class Authenticate:
         self._app = app
         self._ring = ring
         self._is_private = is_private
-        self._trusted = trusted
+        self._address = Identify(trusted)
         self._prompt = prompt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +86,7 @@ class Authenticate:
         await self._app(scope, receive, send)
 
     async def _find(self, scope: Scope) -> Caller:
-        address = client(scope, self._trusted)
+        address = await self._address(scope)
         token = _bearer(scope)
         if token is None:
             return Caller(address, self._without_key(scope))

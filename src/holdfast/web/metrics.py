@@ -9,18 +9,20 @@ from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from holdfast.core.health import Monitor
+from holdfast.core.health import LimitTotal, Monitor
 from holdfast.services.health import HealthWatch
 
 
 class LedgerMetrics:
-    """Shows what a health watch has seen."""
+    """Shows what a health watch has seen, and what further collectors have."""
 
-    def __init__(self, watch: HealthWatch) -> None:
+    def __init__(self, watch: HealthWatch, *others: Collector) -> None:
         self._watch = watch
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
+        for collector in (self, *others):
+            self._registry.register(collector)
 
     def render(self) -> bytes:
         """The text that Prometheus reads (exposition format 0.0.4)."""
@@ -36,6 +38,7 @@ class LedgerMetrics:
         )
         if report is not None:
             yield from _from_monitors(report.monitors, report.clock)
+            yield _from_limits(report.rate_limits)
 
 
 def _from_monitors(monitors: Sequence[Monitor], clock: datetime) -> Iterator[Metric]:
@@ -52,6 +55,17 @@ def _from_monitors(monitors: Sequence[Monitor], clock: datetime) -> Iterator[Met
             yield from _from_totals(monitor.last_result.get("totals") or {})
     yield swept
     yield held
+
+
+def _from_limits(limits: Sequence[LimitTotal]) -> Metric:
+    decisions = CounterMetricFamily(
+        "holdfast_rate_limit_decisions",
+        "Decisions about requests, over all processes; the source memory decided without Postgres.",
+        labels=["policy", "source", "outcome"],
+    )
+    for each in limits:
+        decisions.add_metric([each.policy, each.source, each.outcome], each.decisions)
+    return decisions
 
 
 def _from_totals(totals: dict[str, int]) -> Iterator[Metric]:

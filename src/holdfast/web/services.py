@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from holdfast.core.health import Limits, Process
+from holdfast.core.health import Limiter, Limits, Process
 from holdfast.core.kind import Kind
-from holdfast.core.ratelimit import Limit
+from holdfast.core.ratelimit import Policy
 from holdfast.postgres.ledger import LedgerPool
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.health import HealthWatch
 from holdfast.services.keyring import KeyRing
-from holdfast.services.limiter import RateLimiter
+from holdfast.services.limiter import LimiterReport, RateLimiter
 from holdfast.services.sqs_watch import SqsWatch, WatchedQueue
 from holdfast.sqs.bell import SqsBells
 from holdfast.web.identity import Network
@@ -35,7 +35,8 @@ class ApiSettings:
     is_private: bool = True
     timeout: float = 5.0
     stale_after: float = 600.0
-    rate_limit: Limit = field(default_factory=lambda: Limit.parse("100/minute"))
+    rate_limit: Policy = field(default_factory=lambda: Policy.parse("100/minute", name="default"))
+    rate_limit_headers: Sequence[str] = ("draft-11",)
     trusted_proxies: Sequence[Network] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
@@ -81,7 +82,22 @@ class ApiServices:
             await self._bells.close()
 
     def _process(self) -> Process:
-        return Process(limiter=self.limiter.mode, sqs=self.sqs.seen, channels=tuple(self.settings.channels))
+        return Process(limiter=_seen(self.limiter.report()), sqs=self.sqs.seen, channels=tuple(self.settings.channels))
+
+
+def _seen(report: LimiterReport) -> Limiter:
+    def made(outcome: str) -> int:
+        return sum(number for (_, _, each), number in report.decisions.items() if each == outcome)
+
+    return Limiter(
+        report.mode,
+        report.mode_for,
+        made("admitted"),
+        made("refused"),
+        report.identities,
+        report.debtors,
+        report.is_full,
+    )
 
 
 def services_of(request: Request) -> ApiServices:

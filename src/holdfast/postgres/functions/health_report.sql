@@ -163,6 +163,11 @@ BEGIN
                 'kind', i.kind, 'title', i.title, 'open_for', extract(epoch FROM _now - i.opened_at)) ORDER BY i.opened_at), '[]')
             FROM (SELECT i.kind, i.title, i.opened_at FROM holdfast.incidents i WHERE i.status = 'open'
                   ORDER BY i.opened_at LIMIT 20) i),
+        'rate_limits', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'policy', t.policy, 'source', t.source, 'outcome', t.outcome, 'decisions', t.decisions)), '[]')
+            FROM (SELECT l.policy, l.source, l.outcome, l.decisions FROM holdfast.rate_limit_totals l
+                  ORDER BY l.last_at DESC, l.policy, l.source, l.outcome LIMIT _most) t),
         'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT _most + 1) d),
         'monitors', (
             SELECT coalesce(jsonb_agg(jsonb_build_object(

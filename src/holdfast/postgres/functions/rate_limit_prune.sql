@@ -1,15 +1,22 @@
--- Forget identities whose windows have passed: one bounded step.
-CREATE OR REPLACE FUNCTION holdfast.rate_limit_prune(max_rows integer DEFAULT 10000) RETURNS bigint
-LANGUAGE sql VOLATILE SECURITY INVOKER
+-- Forget identities whose windows have passed, and rules that have run out, in one bounded step: so many pages of the
+-- table from one page on. There is no index on when they pass: it would cost every hit.
+CREATE OR REPLACE FUNCTION holdfast.rate_limit_prune(from_page bigint DEFAULT 0, pages integer DEFAULT 2000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-    WITH gone AS (
-        DELETE FROM holdfast.rate_limit_requests r
-        USING (SELECT o.policy, o.key FROM holdfast.rate_limit_requests o
-               WHERE o.expires_at < (SELECT holdfast.clock())
-               LIMIT max_rows FOR UPDATE SKIP LOCKED) old
-        WHERE r.policy = old.policy AND r.key = old.key
-        RETURNING 1
+DECLARE
+    _now  timestamptz := holdfast.clock();
+    _gone bigint;
+BEGIN
+    DELETE FROM holdfast.rate_limit_rules r WHERE from_page = 0 AND r.until < _now;
+    WITH old AS (
+        SELECT r.policy, r.key FROM holdfast.rate_limit_requests r
+        WHERE r.ctid >= format('(%s,0)', from_page)::tid AND r.ctid < format('(%s,0)', from_page + pages)::tid
+          AND r.expires_at < _now
+        ORDER BY r.policy, r.key FOR UPDATE SKIP LOCKED
     )
-    SELECT count(*) FROM gone;
+    DELETE FROM holdfast.rate_limit_requests r USING old WHERE r.policy = old.policy AND r.key = old.key;
+    GET DIAGNOSTICS _gone = ROW_COUNT;
+    RETURN _gone;
+END
 $function$;

@@ -600,6 +600,11 @@ BEGIN
                 'kind', i.kind, 'title', i.title, 'open_for', extract(epoch FROM _now - i.opened_at)) ORDER BY i.opened_at), '[]')
             FROM (SELECT i.kind, i.title, i.opened_at FROM holdfast.incidents i WHERE i.status = 'open'
                   ORDER BY i.opened_at LIMIT 20) i),
+        'rate_limits', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'policy', t.policy, 'source', t.source, 'outcome', t.outcome, 'decisions', t.decisions)), '[]')
+            FROM (SELECT l.policy, l.source, l.outcome, l.decisions FROM holdfast.rate_limit_totals l
+                  ORDER BY l.last_at DESC, l.policy, l.source, l.outcome LIMIT _most) t),
         'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT _most + 1) d),
         'monitors', (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -618,6 +623,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', 'a0c95ffc5db5d4086c450c2fd885386b257b86c57d76751c402745aefc9b3a67');
+    VALUES (7, '007_dead_letters', 'f7a688ac26c76d74a0df86be48e9d78fdc9abcaf234e38ead73b4674fa1a9a51');
 END
 $holdfast$;

@@ -1,0 +1,7 @@
+-- One identity under all policies in use.
+SELECT r.policy, r.key, coalesce(r.sums[cardinality(r.sums)], r.base) - r.base,
+       to_timestamp(r.stamps[cardinality(r.stamps)] / 1e6), r.refused, r.expires_at
+FROM holdfast.rate_limit_requests r
+WHERE r.key = %(key)s
+ORDER BY r.policy
+LIMIT 1000
