@@ -93,6 +93,40 @@ async def test_what_slack_asks_for_is_given(database: str, conn: Session, slack:
     assert 85 < notification(conn)["due_in"].total_seconds() <= 90
 
 
+async def test_what_slack_asks_for_holds_for_all_that_waits_and_in_every_process(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    for number in range(4):
+        tell(conn, f"incident {number}")
+    slack.answers(429, "ratelimited", {"Retry-After": "90"})
+    async with alerting(database, slack) as (one, recorder), alerting(database, slack) as (other, of_other):
+        await one.step()
+        slack.answers(200)
+        assert await other.step() == 0, "within the pause that one of them was asked for"
+        assert len(recorder.of(NotificationFailed)) == 1
+        advance(conn, seconds(91))
+        assert await other.step() == 4
+        assert [each.attempts for each in of_other.of(NotificationDelivered)].count(1) == 3
+
+
+async def test_the_end_of_an_incident_is_never_told_before_its_beginning(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    slack.answers(500)
+    async with alerting(database, slack) as (alerter, _):
+        await alerter.step()
+        slack.answers(200)
+        advance(conn, seconds(1))
+        change = {"id": str(uuid4()), "action": "resolve", "kind": "blind", "key": "one", "content": {"title": "Over"}}
+        conn.execute("SELECT holdfast.record_incidents(%s, ARRAY['slack'])", (Jsonb([change]),))
+        assert await alerter.step() == 0
+        advance(conn, seconds(10))
+        await alerter.step()
+        await alerter.step()
+    assert slack.titles == ["one", "Over"]
+
+
 async def test_a_broken_channel_is_said_and_tried_from_time_to_time(
     database: str, conn: Session, slack: SlackServer
 ) -> None:

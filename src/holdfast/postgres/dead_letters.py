@@ -112,6 +112,12 @@ def announce_channels(channels: Sequence[str], every: float) -> Call[str]:
     return Call("announce_channels", statement("announce_channels"), parameters, str)
 
 
+def pause_channel(channel: str, seconds: float) -> Call[str]:
+    """Deliver nothing to this channel for some seconds, in no process."""
+    parameters = {"channel": channel, "pause": timedelta(seconds=seconds)}
+    return Call("pause_channel", statement("pause_channel"), parameters, str)
+
+
 def claim_notifications(channels: Sequence[str], most: int, lease: float) -> Call[Notification]:
     """Take notifications that are due; nobody else takes them for `lease` seconds."""
     names = ", ".join(Notification.__dataclass_fields__)

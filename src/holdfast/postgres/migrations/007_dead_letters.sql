@@ -144,6 +144,7 @@ CREATE TABLE IF NOT EXISTS holdfast.notifications (
 ) WITH (fillfactor = 50);
 
 CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_waiting ON holdfast.notifications (incident_id, channel) WHERE delivered_at IS NULL;
 CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
 
 INSERT INTO holdfast.monitors (name)
@@ -356,7 +357,9 @@ END
 $function$;
 
 -- Take notifications that are due, to deliver them; for `lease` nobody else takes them. Whoever dies before settling them
--- leaves them to be tried again: a notification is delivered at least once.
+-- leaves them to be tried again: a notification is delivered at least once. What is told of one incident goes out in the order
+-- in which it was written: an end that comes before its beginning would leave people with the beginning. A channel that asked
+-- for a pause has it, whoever was asked (`pause_channel`).
 CREATE OR REPLACE FUNCTION holdfast.claim_notifications(channels text[], max_notifications integer, lease interval)
 RETURNS TABLE (id uuid, incident_id uuid, channel text, reason text, content jsonb, attempts integer, created_at timestamptz)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -367,6 +370,12 @@ AS $function$
     WHERE n.id = ANY (ARRAY(
         SELECT d.id FROM holdfast.notifications d
         WHERE d.delivered_at IS NULL AND d.due_at <= (SELECT holdfast.clock()) AND d.channel = ANY (channels)
+          AND NOT EXISTS (SELECT FROM holdfast.notifications e
+                          WHERE e.incident_id = d.incident_id AND e.channel = d.channel AND e.delivered_at IS NULL
+                            AND e.created_at < d.created_at)
+          AND NOT EXISTS (SELECT FROM holdfast.monitors m
+                          WHERE m.name = 'deliver_notifications'
+                            AND (m.last_result -> 'paused' ->> d.channel)::timestamptz > (SELECT holdfast.clock()))
         ORDER BY d.due_at, d.id
         LIMIT max_notifications
         FOR UPDATE SKIP LOCKED))
@@ -623,6 +632,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', 'f7a688ac26c76d74a0df86be48e9d78fdc9abcaf234e38ead73b4674fa1a9a51');
+    VALUES (7, '007_dead_letters', '542fb674938dd720374778d0dcad7a215b1a7a5a928a6a87accf84924cf259d7');
 END
 $holdfast$;
