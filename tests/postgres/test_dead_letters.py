@@ -203,6 +203,7 @@ def test_two_who_decide_the_same_tell_it_once(conn: Session) -> None:
     assert record(conn, change("open", "f")) == []
     assert record(conn, change("worse", "f")) == [], "no letter is untold any more"
     assert len(notifications(conn)) == 1
+    note(conn)
     assert len(record(conn, change("resolve", "f"))) == 1
     assert record(conn, change("resolve", "f")) == []
     assert [each["reason"] for each in notifications(conn)] == ["first", "resolved"]
@@ -267,6 +268,14 @@ def test_one_that_failed_comes_again_when_it_is_due_and_a_delivered_one_never(co
 def test_nobody_takes_what_is_for_a_channel_that_they_do_not_have(conn: Session) -> None:
     record(conn, change("open", "q", kind="blind", arrivals=1), channels=["slack"])
     assert claim(conn, "log") == []
+
+
+def test_an_incident_of_which_letters_are_left_is_not_over(conn: Session) -> None:
+    note(conn, "a")
+    record(conn, change("open", "f"))
+    assert record(conn, change("resolve", "f")) == []
+    note(conn)
+    assert len(record(conn, change("resolve", "f"))) == 1
 
 
 def test_bookkeeping_is_forgotten_in_time(conn: Session) -> None:
