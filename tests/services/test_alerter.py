@@ -1,5 +1,6 @@
 """The alerter against a server that plays Slack: stored first, told at least once, and never lost."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,11 @@ from pydantic import SecretStr
 
 from holdfast.events import NotificationDelivered, NotificationFailed, Sinks
 from holdfast.notify.slack import SlackChannel
+from holdfast.postgres.dead_letters import adopt_notifications
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alerter import Alerter
 from tests.notify.slack_server import SlackServer
-from tests.services.helpers import Recorder
+from tests.services.helpers import Recorder, until
 from tests.support import Row, Session, advance, row, rows, seconds
 
 
@@ -152,6 +154,25 @@ async def test_an_alerter_that_died_in_the_middle_leaves_it_to_the_next(
         assert await alerter.step() == 0
         advance(conn, seconds(61))
         assert await alerter.step() == 1
+
+
+async def test_what_waits_for_a_channel_that_nobody_has_any_more_goes_to_one_that_there_is(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    conn.execute("UPDATE holdfast.notifications SET channel = 'log'")
+    ledger = AsyncLedger(database)
+    advance(conn, seconds(23 * 3600))
+    assert await ledger.call(adopt_notifications("slack")) == []
+    await ledger.close()
+    advance(conn, seconds(2 * 3600))
+    async with alerting(database, slack) as (alerter, _):
+        running = asyncio.create_task(alerter.run())
+        try:
+            await until(lambda: slack.titles == ["one"])
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_webhook_is_in_nothing_that_is_kept_or_told(

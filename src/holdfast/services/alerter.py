@@ -15,6 +15,7 @@ from holdfast.events import LedgerLost, NotificationDelivered, NotificationFaile
 from holdfast.notify.channel import Again, Broken, Channel, Delivered, Outcome
 from holdfast.postgres.dead_letters import (
     Notification,
+    adopt_notifications,
     announce_channels,
     claim_notifications,
     pause_channel,
@@ -60,6 +61,7 @@ class Alerter:
                 try:
                     if time.monotonic() - announced_at >= ANNOUNCE_EVERY:
                         await self._ledger.call(announce_channels(list(self._channels), ANNOUNCE_EVERY))
+                        await self._ledger.call(adopt_notifications(next(iter(self._channels))))
                         announced_at = time.monotonic()
                     if await self.step():
                         continue
