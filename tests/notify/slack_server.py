@@ -45,6 +45,9 @@ class SlackServer:
     def hangs(self) -> None:
         self._answer = "hang"
 
+    def takes_without_an_answer(self) -> None:
+        self._answer = "take"
+
     def drips(self) -> None:
         self._answer = "drip"
 
@@ -58,6 +61,10 @@ class SlackServer:
             handler.connection.close()
             return
         if self._answer == "hang":
+            self._free.wait(30)
+            return
+        if self._answer == "take":
+            self.posts.append(json.loads(body))
             self._free.wait(30)
             return
         if self._answer == "drip":
