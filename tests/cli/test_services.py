@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,20 @@ def test_settings_that_cannot_be_right_are_refused_with_the_reason(
     answer = holdfast("monitor", "dlq", cwd=folder, DATABASE_URL="postgresql://u@127.0.0.1:1/x", **given)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_local_sqs_server_says_why_it_cannot_start_and_that_it_ended(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = holdfast("local-sqs", "--port", port, cwd=folder)
+    assert answer.code == 2
+    assert "address already in use; give another (--host, --port)" in " ".join(answer.err.split())
+    with running("local-sqs", "--port", "0", cwd=folder) as server:
+        server.says("the local SQS server answers")
+        (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        server.says("the local SQS server ended by itself, with exit code -9")
+        assert server.ends() == 1
 
 
 def test_a_queue_of_the_team_s_own_is_watched_and_never_rung(database: str, folder: Path, sqs: LocalSqs) -> None:
