@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from holdfast.errors import QueueUnavailable
 from holdfast.sqs.client import Sqs
 from holdfast.sqs.dead_letters import look
 from tests.sqs.local import LocalSqs
@@ -89,16 +89,16 @@ async def test_a_batch_that_is_not_released_does_not_hold_back_the_others(
 ) -> None:
     url = await queue(client)
     await client.send(url, [f"letter {number}" for number in range(40)])
-    release, calls = client.release, 0
+    change, calls = client._client.change_message_visibility_batch, 0
 
-    async def fails_once(*args: object) -> object:
+    async def fails_once(**options: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 2:
-            raise QueueUnavailable("throttled")
-        return await release(*args)  # type: ignore[arg-type]
+            raise EndpointConnectionError(endpoint_url="nowhere")
+        return await change(**options)
 
-    monkeypatch.setattr(client, "release", fails_once)
+    monkeypatch.setattr(client._client, "change_message_visibility_batch", fails_once)
     assert len((await look(client, url)).messages) == 40
     assert (await client.attributes(url)).in_flight == 0
 
