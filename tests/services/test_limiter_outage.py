@@ -180,6 +180,24 @@ async def test_five_late_flights_in_a_row_open_the_breaker(relay: Relay) -> None
     assert "in a row were late" in switches[1].why
 
 
+async def test_what_memory_admitted_counts_in_memory_until_postgres_is_known_to_have_it(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        relay.hold(NAME)
+        limiter.deadline = 0.05
+        admitted = sum(map(bool, await decide(limiter, 20)))
+        charging = relay.keep_back(b"rate_limit_hits")
+        relay.let_go(NAME)
+        await until(charging.reached.is_set)
+        await until(lambda: limiter.mode == "memory")
+        admitted += sum(map(bool, await decide(limiter, 40)))
+        assert admitted == 30, "its debt is in the air, and late"
+        charging.let_go.set()
+        limiter.deadline = PATIENT
+        await until(lambda: limiter.mode == "postgres" and not limiter.report().debtors)
+        assert (await limiter.peek("k", PER_HOUR)).remaining == 0
+        assert not await limiter.hit("k", PER_HOUR)
+
+
 async def test_no_request_waits_for_a_postgres_that_is_known_to_stand_still(relay: Relay) -> None:
     async with limiting(relay.dsn) as limiter:
         limiter.deadline = 0.05
