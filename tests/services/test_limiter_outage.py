@@ -198,6 +198,27 @@ async def test_what_memory_admitted_counts_in_memory_until_postgres_is_known_to_
         assert not await limiter.hit("k", PER_HOUR)
 
 
+async def test_nobody_waits_for_a_late_flight_of_the_second_connection_when_the_first_is_back(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        first, second = relay.keep_back(b"rate_limit_hits"), relay.keep_back(b"rate_limit_hits", after=1)
+        ahead = [asyncio.create_task(limiter.hit(f"first {n}", PER_HOUR)) for n in range(100)]
+        await until(first.reached.is_set)
+        limiter.deadline = 0.05
+        behind = [asyncio.create_task(limiter.hit(f"second {n}", PER_HOUR)) for n in range(100)]
+        await until(second.reached.is_set)
+        await asyncio.gather(*behind)
+        lost = relay.lose_answer(b"rate_limit_beat")
+        first.let_go.set()
+        await until(lost.is_set)
+        await until(lambda: limiter.mode == "postgres")
+        asked = asyncio.create_task(limiter.hit("k", PER_HOUR))
+        await until(asked.done)
+        assert not second.let_go.is_set()
+        assert len([task for task in asyncio.all_tasks() if "_fly" in repr(task)]) == 1, "the late one is in the air"
+        second.let_go.set()
+        await asyncio.gather(*ahead)
+
+
 async def test_no_request_waits_for_a_postgres_that_is_known_to_stand_still(relay: Relay) -> None:
     async with limiting(relay.dsn) as limiter:
         limiter.deadline = 0.05

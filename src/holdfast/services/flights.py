@@ -137,7 +137,8 @@ class Flights:
 
     def _take_off(self) -> None:
         self._is_called = False
-        if not self._line.is_up:
+        if not self._line.is_up or any(flight.is_late for flight in self._air):
+            # Beside a late flight there may be no room for another, and nobody waits for it.
             self._answer_alone()
             return
         while not self._air or (len(self._air) < MOST_IN_THE_AIR and len(self._waiting) >= CROWD):
