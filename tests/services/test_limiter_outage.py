@@ -271,6 +271,7 @@ async def test_a_database_without_the_schema_is_like_none_and_says_so(bare: str)
     async with RateLimiter(bare) as limiter:
         assert (await limiter.hit("k", PER_HOUR)).source == "memory"
         assert "holdfast migrate up" in limiter.report().why
+        assert limiter.report().lacks_schema
 
 
 # A server of its own, stopped and killed

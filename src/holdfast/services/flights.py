@@ -99,7 +99,7 @@ class Flights:
         self._times: deque[float] = deque(maxlen=512)
 
     def ask(self, policy: Policy, identity: Identity, cost: int) -> "asyncio.Future[Decision]":
-        """Queue a request; the future ends with its decision, within the deadline."""
+        """Queue a request; the future ends with its decision, within two deadlines."""
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         asks = self._waiting.get(identity)
         if asks is None:

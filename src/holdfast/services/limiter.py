@@ -37,6 +37,7 @@ class LimiterReport:
     """How a limiter is. `flight_p50` and `flight_p99` in seconds, of the last 512 round trips (None: none yet).
 
     decisions: since its start, by (policy, source, outcome); outcomes are admitted, refused and shadowed.
+    lacks_schema: Postgres answers, and has not the tables and functions of this version.
     """
 
     mode: Source
@@ -50,13 +51,14 @@ class LimiterReport:
     flight_p50: float | None
     flight_p99: float | None
     decisions: Mapping[tuple[str, str, str], int]
+    lacks_schema: bool = False
 
 
 class RateLimiter:
     """Decides whether requests are admitted; for asyncio programs, on the loop that started it.
 
     dsn: the ledger's Postgres; None keeps all in this process's memory.
-    deadline: seconds that a decision may wait for Postgres.
+    deadline: seconds that a round trip to Postgres may take; a decision waits for twice that at most.
     most_keys: identities that this process remembers at most.
     most_identities: rows above which new identities share places in Postgres.
 
@@ -126,7 +128,7 @@ class RateLimiter:
 
     @property
     def deadline(self) -> float:
-        """Seconds that a decision may wait for Postgres."""
+        """Seconds that a round trip to Postgres may take."""
         return self._flights.deadline if self._flights else 0.0
 
     @deadline.setter
@@ -155,6 +157,7 @@ class RateLimiter:
             p50,
             p99,
             dict(self.counts.totals()),
+            lacks_schema=link.lacks_schema if link else False,
         )
 
     # Decisions -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, SchemaMismatch
 from holdfast.postgres import calls, rate_limit
 from holdfast.postgres.ledger import AsyncLedger
 
@@ -54,6 +54,7 @@ class Link:
         self.secret: bytes | None = None
         self.instances = 1
         self.is_full = False
+        self.lacks_schema = False
         self.why = "it has not looked for Postgres yet"
         self.since = time.monotonic()
         self._generation = 0
@@ -161,9 +162,10 @@ class Link:
             await self._beat()
             began = time.monotonic()
             await self._ledger.call(rate_limit.rate_limit_hits([], [], [], [], []))
+            self.lacks_schema = False
             return time.monotonic() - began <= max(self.deadline, SHORTEST_PAUSE / 2)
         except DatabaseError as error:
-            self.why = str(error)
+            self.why, self.lacks_schema = str(error), isinstance(error, SchemaMismatch)
             return False
         finally:
             self._looked.set()
