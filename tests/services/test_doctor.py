@@ -92,7 +92,8 @@ async def test_a_deployment_that_works_passes_on_every_line(database: str) -> No
     assert {each.id: each.verdict for each in findings} == dict.fromkeys(
         (
             "database.answers", "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs",
-            "schema.stale_jobs_view", "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
+            "schema.stale_jobs_view", "limits.hot_updates", "limits.old_transaction", "limits.room",
+            "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
             "monitors.dead_job_monitor", "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end",
             "settings.in_force", "sqs.queues", "alerts.slack", "api.answers", "health.status", "health.private",
             "limits.refuse",
@@ -127,6 +128,7 @@ async def test_a_database_that_nobody_serves_is_unreachable_and_the_rest_is_skip
         "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs", "schema.stale_jobs_view",
         "workers.live", "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
         "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end", "settings.in_force",
+        "limits.hot_updates", "limits.old_transaction", "limits.room",
     }  # fmt: skip
     assert finding(findings, "limits.refuse").found == "no canary key could be made"
 
