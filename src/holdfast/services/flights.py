@@ -22,7 +22,8 @@ from holdfast.services.limiter_counts import Counts
 _log = logging.getLogger("holdfast")
 Row = TypeVar("Row")
 
-MOST_IN_A_FLIGHT = 500
+#: More would keep Postgres waiting while this process reads answers, and this process while Postgres decides.
+MOST_IN_A_FLIGHT = 128
 #: A second flight leaves while one is in the air when so many identities wait: then Postgres decides the one while this
 #: process reads the other. With fewer they are better off together.
 MOST_IN_THE_AIR, CROWD = 2, 64
