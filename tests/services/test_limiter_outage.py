@@ -255,6 +255,39 @@ async def test_a_limiter_stops_while_its_flight_is_late(relay: Relay) -> None:
     relay.let_go(NAME)
 
 
+async def test_a_limiter_that_nobody_started_looks_for_postgres_with_its_first_request(database: str) -> None:
+    limiter = RateLimiter(database, deadline=PATIENT)
+    assert await limiter.hit("k", PER_HOUR)
+    await until(lambda: limiter.mode == "postgres" and not limiter.report().debtors)
+    later = await limiter.hit("k", PER_HOUR)
+    assert (later.source, later.remaining) == ("postgres", 28)
+    await limiter.stop()
+    assert (await limiter.hit("k", PER_HOUR)).source == "memory"
+    assert not [task for task in asyncio.all_tasks() if "Link" in repr(task)], "what was stopped stays so"
+
+
+async def test_a_peek_is_answered_while_postgres_stands_still(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.services.limiter.PEEK_DEADLINE", 0.05)
+    async with limiting(relay.dsn) as limiter:
+        await decide(limiter, 10)
+        relay.hold("holdfast limits")
+        found = await limiter.peek("k", PER_HOUR)
+        relay.let_go("holdfast limits")
+    assert (found.source, found.remaining) == ("memory", 20)
+
+
+async def test_a_mode_lasts_until_it_is_another(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        relay.hold(NAME)
+        limiter.deadline = 0.05
+        assert (await limiter.hit("k", PER_HOUR)).source == "memory"
+        since = limiter._link.since  # type: ignore[union-attr]
+        await relay.cut(NAME)
+        await until(lambda: "late" not in limiter.report().why)
+        assert limiter._link.since == since  # type: ignore[union-attr]
+        relay.let_go(NAME)
+
+
 async def test_without_any_postgres_memory_decides_from_the_start() -> None:
     async with RateLimiter("postgresql://u@127.0.0.1:1/x") as limiter:
         decisions = await decide(limiter, 3, Limit(2, 60.0))

@@ -61,14 +61,17 @@ class Link:
         self._told: dict[tuple[str, str, str], int] = {}
         self._is_up = False
         self._is_late = False
+        self._is_alone = True
         self._late_in_a_row = 0
         self._lost = asyncio.Event()
         self._looked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.has_begun = False
         self.deadline = 0.05
 
     def start(self) -> None:
         """Begin to look."""
+        self.has_begun = True
         self._lost.set()
         self._looked.clear()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -126,7 +129,9 @@ class Link:
         self._lost.set()
 
     def _switch(self, *, alone: bool, why: str, tell: bool = True) -> None:
-        self.why, self.since = why, time.monotonic()
+        if alone is not self._is_alone:
+            self._is_alone, self.since = alone, time.monotonic()
+        self.why = why
         self._limiter.switch(alone=alone, why=why, instances=self.instances, tell=tell)
 
     async def _run(self) -> None:

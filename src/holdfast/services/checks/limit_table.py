@@ -35,7 +35,7 @@ def _hot(table: TableHealth) -> Finding:
     code = f"at least {LEAST_HOT:.0%} of its updates are HOT"
     if table.hot_ratio is None:
         return Finding(_HOT, _COMPONENT, Verdict.PASS, "not updated yet", code)
-    found = f"{table.hot_ratio:.0%} of its updates were HOT, {table.dead_rows:,} dead rows"
+    found = f"{table.hot_ratio:.0%} of its updates were HOT, {table.dead_rows:,} dead row{'s' * (table.dead_rows != 1)}"
     if table.hot_ratio >= LEAST_HOT:
         return Finding(_HOT, _COMPONENT, Verdict.PASS, found, code)
     fix = "run the SQL VACUUM holdfast.rate_limit_requests; do old transactions, or an index of yours, keep it from it?"
@@ -60,7 +60,8 @@ def _old(table: TableHealth) -> Finding:
 def _room(table: TableHealth) -> Finding:
     code = "each identity has a row of its own"
     size = (table.table_bytes + table.index_bytes) / 2**20
-    found = f"{table.identities:,} identities, {size:.1f} MB"
+    noun = "identity" if table.identities == 1 else "identities"
+    found = f"{table.identities:,} {noun}, {size:.1f} MB"
     if not table.is_full:
         return Finding(_ROOM, _COMPONENT, Verdict.PASS, found, code)
     fix = (
