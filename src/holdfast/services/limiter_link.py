@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from holdfast.errors import DatabaseError, SchemaMismatch
 from holdfast.postgres import calls, rate_limit
@@ -72,6 +72,8 @@ class Link:
     def start(self) -> None:
         """Begin to look."""
         self.has_begun = True
+        # Made here and not with the limiter: processes that were forked after that are not one.
+        self._limiter.id = uuid4()
         self._lost.set()
         self._looked.clear()
         self._task = asyncio.get_running_loop().create_task(self._run())
