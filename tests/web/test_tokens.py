@@ -16,7 +16,7 @@ from holdfast.web.rate_limit import RateLimitMiddleware
 from holdfast.web.tokens import LONGEST, jwt_subject
 from tests.web.test_rate_limit import calling, plain
 
-SECRET = "a secret of at least thirty-two bytes"
+SECRET = "a secret of more than sixty-four bytes, so that HS512 is content with it too"
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -61,6 +61,22 @@ def test_the_subject_of_a_verified_token_is_who_asks() -> None:
         "\x00",
         signed(more="x" * LONGEST),
     ],
+    ids=(
+        "secret",
+        "expired",
+        "early",
+        "nobody",
+        "empty",
+        "audience",
+        "algorithm",
+        "none",
+        "key",
+        "cut",
+        "parts",
+        "nothing",
+        "null",
+        "long",
+    ),
 )
 def test_what_proves_nothing_is_nobody(token: str) -> None:
     assert jwt_subject(SECRET, algorithms=["HS256"])(bearing(token)) is None
