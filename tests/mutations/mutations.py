@@ -536,8 +536,18 @@ MUTATIONS = (
     broken(
         "a debt is forgiven",
         "P9",
-        ("services/flights.py", "        identity.lent = None\n", "        identity.lent, debt = None, 0\n"),
+        (
+            "services/flights.py",
+            "        identity.charging, identity.lent = identity.lent, None\n",
+            "        identity.charging, identity.lent, debt = identity.lent, None, 0\n",
+        ),
         killed_by=(OUTAGE + "test_what_was_admitted_is_paid_back",),
+    ),
+    broken(
+        "memory forgets what it has admitted while a flight pays it back",
+        "P9",
+        ("services/alone.py", "in (*(identity.charging or ()), *(identity.lent or ())):", "in identity.lent or ():"),
+        killed_by=(OUTAGE + "test_what_memory_admitted_counts_in_memory_until_postgres_is_known_to_have_it",),
     ),
     broken(
         "each process keeps the whole limit while Postgres is away",

@@ -18,7 +18,7 @@ from holdfast.core.health import Report
 from holdfast.errors import DatabaseError
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
-from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
+from holdfast.services.checks import alerts, api, jobs, ledger, limit_table, limits, queues, restarts, workers
 from holdfast.services.checks.deployment import Deployment
 
 #: Seconds: for one check, and how long its canary key is valid.
@@ -31,6 +31,7 @@ _OF_THE_SCHEMA = {
     "schema.rate_limit_requests": "rate_limit_requests",
     "schema.find_stale_jobs": "find_stale_jobs()",
     "schema.stale_jobs_view": "stale_jobs_view",
+    **limit_table.LINES,
 }
 _OF_THE_API = {
     "health.status": "health endpoint",
@@ -75,7 +76,7 @@ class Doctor:
 
     async def _ledger_side(self) -> AsyncIterator[Finding]:
         deployment = self._deployment
-        for check in (ledger.check_migrations, ledger.check_objects):
+        for check in (ledger.check_migrations, ledger.check_objects, limit_table.check_limit_table):
             for finding in await _guarded(check.__name__, check(deployment)):
                 yield finding
         try:
