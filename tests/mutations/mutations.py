@@ -262,8 +262,8 @@ MUTATIONS = (
         ("services/worker.py", "        if earlier is not None:", "        if False:"),
         (
             "services/worker.py",
-            "            del self._runs[run.job.id]",
-            "            self._runs.pop(run.job.id, None)",
+            "        del self._runs[run.job.id]",
+            "        self._runs.pop(run.job.id, None)",
         ),
         killed_by=(PROMISES + "test_a_job_whose_older_run_has_not_ended_in_this_process_is_not_begun_beside_it",),
     ),
@@ -437,8 +437,8 @@ MUTATIONS = (
         "P4",
         (
             "services/worker.py",
-            "        if self._watchdog.trust is not Trust.HEALTHY or self._gone:",
-            "        if self._gone:",
+            "        may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone",
+            "        may_begin = not self._gone",
         ),
         killed_by=(WORKER + "test_a_claim_under_way_when_the_fence_falls_is_given_back_unstarted",),
     ),
