@@ -110,7 +110,7 @@ class Kind:
             return None
         return text if is_plain(text) else None
 
-    @cached_property
+    @property
     def _is_plain(self) -> bool:
         """Whether no keys are made of the arguments."""
         return self.unique is self.group_by is self.limit_by is None and self.policy.limit_max is None
