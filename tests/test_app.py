@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -381,7 +383,7 @@ async def test_many_waiters_share_one_statement(relay: Relay, conn: Session) -> 
 async def test_closing_ends_the_wait_of_who_still_waits(hf: Holdfast) -> None:
     job = await mail_kind(hf).enqueue("ann")
     waiting = asyncio.create_task(job.result())
-    await until(lambda: hf._client is not None and hf._client.waiter._waiting)
+    await until(lambda: any(client.waiter._waiting for client in hf._clients.values()))
     await hf.close()
     with pytest.raises(DatabaseUnavailable, match="the job goes on"):
         await asyncio.wait_for(waiting, 20)
@@ -469,6 +471,36 @@ def test_a_forked_process_makes_connections_of_its_own(database: str, conn: Sess
     kind.enqueue_sync("the parent again")
     hf.close_sync()
     assert [row["args"]["to"] for row in jobs(conn)] == ["the parent", "the child", "the parent again"]
+
+
+def test_a_forked_process_that_closes_leaves_the_parent_its_connections(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    job = kind.enqueue_sync("the parent")
+    with pytest.raises(ResultTimeout):
+        job.result_sync(timeout=0.1)
+    before = connections(conn)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        hf.close_sync()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert connections(conn) == before != []
+    hf.close_sync()
+
+
+def test_a_fork_while_a_thread_connects_leaves_the_child_no_closed_door(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    with hf._resolving:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            kind.enqueue_sync("the child")
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(jobs(conn)) == 1
 
 
 async def test_the_keys_of_a_kind_are_on_its_jobs_rows(hf: Holdfast, conn: Session) -> None:
@@ -595,6 +627,35 @@ def test_an_app_works_in_one_event_loop_after_the_other(database: str, conn: Ses
     asyncio.run(enqueue("bob", close=True))
     asyncio.run(enqueue("eve", close=True))
     assert [row["args"]["to"] for row in jobs(conn)] == ["ann", "bob", "eve"]
+
+
+def test_event_loops_side_by_side_keep_their_connections_and_ended_ones_lose_theirs(
+    database: str, conn: Session
+) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    turns = threading.Barrier(2, timeout=30)
+
+    async def once() -> None:
+        await kind.enqueue("ann")
+
+    async def in_turns() -> None:
+        for _ in range(3):
+            await once()
+            await asyncio.to_thread(turns.wait)
+
+    loops = [threading.Thread(target=asyncio.run, args=(in_turns(),)) for _ in range(2)]
+    with mock.patch.object(AsyncLedger, "__init__", autospec=True, side_effect=AsyncLedger.__init__) as made:
+        for each in loops:
+            each.start()
+        for each in loops:
+            each.join(30)
+    assert made.call_count == 2 * 2, "two connections for each loop, however they take turns"
+    asyncio.run(once())
+    assert len(connections(conn)) == 1
+    hf.close_sync()
+    eventually(lambda: connections(conn) == [])
+    assert len(jobs(conn)) == 7
 
 
 async def test_a_database_that_nobody_serves_is_told_without_its_password(tmp_path: Any) -> None:
