@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -652,7 +653,7 @@ def test_event_loops_side_by_side_keep_their_connections_and_ended_ones_lose_the
             each.join(30)
     assert made.call_count == 2 * 2, "two connections for each loop, however they take turns"
     asyncio.run(once())
-    assert len(connections(conn)) == 1
+    assert len(hf._clients) == 1, "those of the two loops that have ended are gone"
     hf.close_sync()
     eventually(lambda: connections(conn) == [])
     assert len(jobs(conn)) == 7
@@ -683,6 +684,33 @@ def test_ids_made_one_after_the_other_keep_their_order() -> None:
     assert len(set(made)) == len(made)
     backwards = sum(later < earlier for earlier, later in pairwise(made))
     assert backwards <= 2, "but for a clock that was set back"
+
+
+def a_handler(n: int) -> int:
+    return n
+
+
+class HandlerObject:
+    def __call__(self, n: int) -> int:
+        return n
+
+
+@pytest.mark.parametrize(
+    ("declare", "complaint"),
+    [
+        (lambda hf: hf.job(a_handler), "^a_handler: write @hf.job(...) with parentheses"),
+        (lambda hf: hf.periodic(a_handler), "^a_handler: write @hf.periodic(...) with parentheses"),
+        (lambda hf: hf.job()(int), "a job is made of a function, and this is <class 'int'>"),
+        (lambda hf: hf.job()("a_handler"), "a job is made of a function, and this is 'a_handler'"),
+        (lambda hf: hf.job()(HandlerObject()), "has no name of its own; give it one: @hf.job('name')"),
+        (lambda hf: hf.job(7)(a_handler), "the name of a kind is 7; it must be text"),
+        (lambda hf: hf.periodic("0 0 * * *", name="x" * 201)(lambda: 1), "the name of a schedule must have 1 to 200"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_where_it_stands(declare: Callable[[Any], Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        declare(Holdfast())
+    assert re.search(complaint.replace("(", "[(]").replace(")", "[)]"), str(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from holdfast.core.declaration import kind_name, refuse_bare
 from holdfast.core.ids import uuid7
 from holdfast.core.keys import KeyBy
 from holdfast.core.kind import CANARY, Kind, Policy, make_kind
@@ -132,6 +133,7 @@ class Holdfast:
         >>> await job.result(timeout=30)
         'ada of acme'
         """
+        refuse_bare(name, decorator="job")
         policy = Policy(
             max_attempts=max_attempts,
             max_crashes=max_crashes,
@@ -145,7 +147,7 @@ class Holdfast:
         def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
             kind = make_kind(
                 handler,
-                name=name or handler.__name__,
+                name=kind_name(name, handler),
                 queue=queue,
                 priority=priority,
                 policy=policy,
@@ -192,6 +194,8 @@ class Holdfast:
         '2026-03-30T05:30:00+00:00'
         """
         from holdfast.periodics import make_periodic
+
+        refuse_bare(cron, decorator="periodic")
 
         def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
             kind = handler if isinstance(handler, JobKind) else self.job()(handler)
