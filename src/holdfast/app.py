@@ -593,7 +593,7 @@ class Holdfast:
         self._clients, self._limiters = {}, {}
         self._sync = self._background = self._sync_limiter = None
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """In a child of a fork: connections, threads and the local server are the parent's; make our own."""
         self._resolving = threading.Lock()  # a thread of the parent's may have held it
         if self._database is not None and self._database.server is not None:
@@ -645,7 +645,7 @@ class Holdfast:
 def _begin_anew(program: "weakref.ref[Holdfast]") -> None:
     found = program()
     if found is not None:
-        found.leave_to_parent()
+        found._leave_to_parent()
 
 
 def _which_kinds(kinds: Mapping[str, Kind]) -> str:
