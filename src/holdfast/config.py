@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from holdfast.core.health import parse_queue_limits
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
@@ -104,6 +105,18 @@ class Settings(BaseModel):
         None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
     )
     api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast verify`.")
+    health_queues: tuple[str, ...] = Field(
+        (),
+        description="Queues with health limits of their own, comma-separated: NAME=WARN or NAME=WARN:FAIL, the seconds"
+        " that a due job may wait. Others warn after 300.",
+    )
+    shutdown_delay: float = Field(
+        0.0,
+        ge=0,
+        le=300,
+        description="How long the API goes on answering once it is told to stop, with /readyz failing, so that load"
+        " balancers notice.",
+    )
     monitors: bool = Field(
         True, description="Whether `worker` also runs the monitors beside its workers: dead letters, alerts, bells."
     )
@@ -129,7 +142,9 @@ class Settings(BaseModel):
     def _or_none(cls, value: Any) -> Any:
         return () if value == "none" else value
 
-    @field_validator("queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", mode="before")
+    @field_validator(
+        "queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", "health_queues", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -139,6 +154,13 @@ class Settings(BaseModel):
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             ipaddress.ip_network(each)
+        return value
+
+    @field_validator("health_queues")
+    @classmethod
+    def _have_limits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            _checked(parse_queue_limits, each)
         return value
 
     @field_validator("rate_limit")

@@ -57,7 +57,7 @@ def ask(url: str) -> httpx.Response | None:
 
 def ready(url: str, status: int) -> Any:
     def look() -> Any:
-        answer = ask(f"{url}/readyz")
+        answer = ask(f"{url}/readyz?database")
         return answer if answer is not None and answer.status_code == status else None
 
     return look

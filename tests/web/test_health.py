@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 
+from holdfast.core.health import Status
 from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.services.helpers import until
 from tests.support import Session, advance, calm, enqueue, register, seconds
 from tests.web.support import ELSEWHERE, HERE, Api, api_over, frozen, make_token
 
 CHECKS = [
-    "database", "workers", "queues", "jobs", "stale_jobs", "dead_letters", "incidents", "monitors", "notifications",
-    "rate_limits",
+    "database", "schema", "workers", "queues", "ringer", "jobs", "stale_jobs", "dead_letters", "incidents", "monitors",
+    "notifications", "rate_limits", "pool",
 ]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ async def test_a_key_opens_the_details_from_anywhere(api: Api) -> None:
         assert only.json()["observed"]["round_trip_ms"] > 0
         missing = await operator.get("/api/health/nonsense")
     assert missing.status_code == 404
-    assert "there are: database, workers" in missing.json()["detail"]
+    assert "there are: database, schema, workers" in missing.json()["detail"]
 
 
 async def test_one_check_is_not_for_strangers(api: Api) -> None:
@@ -91,7 +92,8 @@ async def test_what_a_proxy_passes_on_is_not_of_this_machine(api: Api, header: s
 async def test_a_frozen_postgres_is_told_at_once_and_nothing_of_it_to_strangers(own_server: EmbeddedPostgres) -> None:
     async with api_over(own_server.dsn, timeout=2.0, limiter_deadline=0.05) as api, api.caller(ELSEWHERE) as stranger:
         with frozen(own_server):
-            await until(lambda: api.services.watch.readiness() is not None)
+            await until(lambda: api.services.watch.readiness(database=True) is not None)
+            await until(lambda: api.services.watch.health().status is Status.FAIL)
             details = await asyncio.wait_for(api.client.get("/api/health"), 5.0)
             status = await asyncio.wait_for(stranger.get("/api/health"), 5.0)
     assert (details.status_code, status.status_code) == (503, 503)

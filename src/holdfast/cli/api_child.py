@@ -18,6 +18,7 @@ from holdfast.cli.child import VARIABLE, Progress
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
+from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
@@ -96,10 +97,12 @@ async def _serve(plan: ApiPlan) -> None:
         bell_url=settings.sqs_queue_url,
         sqs_queues=sqs_queues(settings),
         channels=["slack" if plan.has_slack else "log"],
+        limits=Limits(queues=dict(map(parse_queue_limits, settings.health_queues))),
     )
+    services = ApiServices(api)
     server = _Server(
         uvicorn.Config(
-            create_app(ApiServices(api)),
+            create_app(services),
             http=connection_class(),
             ws="none",
             # Whom to believe about a caller's address is a setting of ours (trusted_proxies).
@@ -115,7 +118,7 @@ async def _serve(plan: ApiPlan) -> None:
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, _drain, services, server, settings.shutdown_delay)
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
@@ -132,6 +135,17 @@ async def _tell_progress(link: socket.socket) -> None:
     while True:
         progress.made()
         await asyncio.sleep(1.0)
+
+
+def _drain(services: ApiServices, server: _Server, delay: float) -> None:
+    """Fail the readiness probe at once, so that nobody sends more, and end when those who send have had time to see it.
+
+    A second signal does not wait.
+    """
+    if services.watch.draining:
+        server.stop()
+    services.watch.draining = True
+    asyncio.get_running_loop().call_later(delay, server.stop)
 
 
 def _supervisor_died(link: socket.socket, server: _Server) -> None:

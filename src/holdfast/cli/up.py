@@ -147,7 +147,7 @@ def _lines(
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
-        ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
+        ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
         ("app", known),
         *schedules,
         ("workers", workers.describe_workers(settings)),

@@ -23,7 +23,7 @@ Identifier = Callable[[Scope], str | Awaitable[str]]
 Cost = int | Callable[[Scope], int]
 
 #: What must answer whatever else happens: probes, and the scrape that tells why.
-EXEMPT = frozenset({"/livez", "/readyz", "/metrics", "/api/health"})
+EXEMPT = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/api/health"})
 #: What a policy without a name of its own is called, in headers and in the ledger.
 DEFAULT = "default"
 
