@@ -101,6 +101,19 @@ class Settings(BaseModel):
     run_dir: Path | None = Field(
         None, description="Where a service answers `holdfast probe`; by default below XDG_RUNTIME_DIR or /tmp."
     )
+    probe_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="A port on which worker, monitor and up answer /livez, /readyz and /startupz, for orchestrators;"
+        " none by default.",
+    )
+    probe_host: str = Field(
+        "127.0.0.1", description="The address of that port; 0.0.0.0 in a pod. Nothing but a status is told there."
+    )
+    probe_metrics: bool = Field(
+        False, description="Whether that port also shows /metrics where others can reach it; this machine always can."
+    )
     url: str | None = Field(
         None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
     )

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from holdfast.cli.api_child import bind
 from holdfast.cli.specs import is_loopback
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up
+from holdfast.web.server import bind
 from tests.cli.command import Running, eventually, holdfast, running
 from tests.cli.test_worker import APP
 from tests.support import Session, enqueue, job

@@ -1,7 +1,6 @@
 """The API's process, as `holdfast up` starts it: `python -m holdfast.cli.api_child`. Not for people."""
 
 import asyncio
-import contextlib
 import ipaddress
 import json
 import logging
@@ -9,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import uvicorn
@@ -25,6 +24,7 @@ from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
 from holdfast.web.identity import proxy_hint
+from holdfast.web.server import Server, bind
 from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
@@ -48,40 +48,6 @@ def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     return ("-m", "holdfast.cli.api_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises `ConfigurationError` with the way out where that address cannot be had."""
-    family = socket.AF_INET6 if _is_ipv6(host) else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"the API cannot listen on {host} port {port}: {os.strerror(error.errno or 0).lower()}; "
-            "stop what uses it, or choose another port: --port or HOLDFAST_PORT (0 takes a free one)"
-        ) from error
-    return listener
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == 6
-    except ValueError:
-        return False
-
-
-class _Server(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again at its end, and a clean stop would look like a death by one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-
 async def _serve(plan: ApiPlan) -> None:
     settings = Settings.model_validate_json(plan.settings)
     api = ApiSettings(
@@ -100,7 +66,7 @@ async def _serve(plan: ApiPlan) -> None:
         limits=Limits(queues=dict(map(parse_queue_limits, settings.health_queues))),
     )
     services = ApiServices(api)
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             create_app(services),
             http=connection_class(),
@@ -137,7 +103,7 @@ async def _tell_progress(link: socket.socket) -> None:
         await asyncio.sleep(1.0)
 
 
-def _drain(services: ApiServices, server: _Server, delay: float) -> None:
+def _drain(services: ApiServices, server: Server, delay: float) -> None:
     """Fail the readiness probe at once, so that nobody sends more, and end when those who send have had time to see it.
 
     A second signal does not wait.
@@ -148,7 +114,7 @@ def _drain(services: ApiServices, server: _Server, delay: float) -> None:
     asyncio.get_running_loop().call_later(delay, server.stop)
 
 
-def _supervisor_died(link: socket.socket, server: _Server) -> None:
+def _supervisor_died(link: socket.socket, server: Server) -> None:
     """The supervisor never writes: to read anything is to read its end."""
     asyncio.get_running_loop().remove_reader(link)
     server.stop()

@@ -18,10 +18,12 @@ from rich.text import Text
 from holdfast.app import new_id
 from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
+from holdfast.cli.specs import is_loopback
 from holdfast.config import Settings, settings_fingerprint
 from holdfast.errors import ConfigurationError, DatabaseError, QueueError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
+from holdfast.instrument.supervised import SupervisorMetrics
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.presence import Introduction, list_services
@@ -130,7 +132,9 @@ async def supervise(
 
     `name` is what this service is called where people see it: in the ledger, and by `holdfast probe`.
     """
-    sinks = Sinks([LogSink()])
+    metrics = SupervisorMetrics()
+    sinks = Sinks([LogSink(), metrics])
+    listener = _probe_listener(settings)
     supervisor = Supervisor(
         database.dsn,
         specs,
@@ -147,6 +151,7 @@ async def supervise(
         new_id=new_id,
         sinks=sinks,
     )
+    metrics.processes = supervisor.processes
     stop = _Stop(supervisor, settings)
     presence = Presence(database.dsn, introduce(name, supervisor_id, settings, address))
     with stop.on_signals():
@@ -154,6 +159,7 @@ async def supervise(
             _kept(database, sinks),
             _beside(presence.run()),
             _probe(settings, name, supervisor, address),
+            _http_probe(settings, supervisor, specs, metrics, listener),
         ):
             await supervisor.run()
     show("killed" if stop.asked > 1 else "stopped")
@@ -189,6 +195,33 @@ def _probe(
     except ConfigurationError as error:
         logging.getLogger("holdfast").warning("no answers to holdfast probe: %s", error)
         return contextlib.nullcontext()
+
+
+def _probe_listener(settings: Settings) -> socket.socket | None:
+    """Bound before anything is started, so that a port which is taken is told at once."""
+    if settings.probe_port is None:
+        return None
+    from holdfast.web.server import bind
+
+    return bind(settings.probe_host, settings.probe_port, what="the probe server", settings="HOLDFAST_PROBE_PORT")
+
+
+def _http_probe(
+    settings: Settings,
+    supervisor: Supervisor,
+    specs: Sequence[ChildSpec],
+    metrics: SupervisorMetrics,
+    listener: socket.socket | None,
+) -> contextlib.AbstractAsyncContextManager[None]:
+    if listener is None:
+        return contextlib.nullcontext()
+    from holdfast.web.probes import Service, probing
+
+    host, port = listener.getsockname()[:2]
+    logging.getLogger("holdfast").info("probes answer on %s port %d: /livez /readyz /startupz", host, port)
+    expected = sum(not spec.on_demand for spec in specs)
+    shown = metrics.registry if settings.probe_metrics or is_loopback(host) else None
+    return probing(listener, Service(supervisor.processes, expected, lambda: supervisor.is_stopping, shown))
 
 
 def introduce(name: str, id: UUID, settings: Settings, address: str | None) -> Introduction:

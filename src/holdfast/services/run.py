@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -71,6 +72,7 @@ class Run:
         self.stop_reason: StopReason | None = None
         self.stopped_at: float | None = None
         self.begun = False
+        self.began_at = time.monotonic()
         self.finished = False
         self.task: asyncio.Task[None] | None = None
         self._cancelled_for: set[StopReason] = set()

@@ -42,6 +42,7 @@ from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
 from holdfast.services.isolation import Isolation
+from holdfast.services.job_counts import JobCounts
 from holdfast.services.periodic import Periodic
 from holdfast.services.pruner import Pruner
 from holdfast.services.pulse import Pulse
@@ -156,6 +157,7 @@ class Worker:
         self._ledger = AsyncLedger(self._dsn, name=f"holdfast worker {self._id}")
         self._settler = Settler(self._ledger, self._id, self._sinks, dice=self._rng.random)
         self._reporter = Reporter(self._ledger, self._id)
+        self._counts = JobCounts(self._ledger, self._id, self._sinks)
         self._transactions = Transactions(self._dsn, self._id, lost_after=settings.timings.lost_after)
         self._pulse = Pulse()
         self._isolation = None if self._app is None else Isolation(self._app, self._trusted_until)
@@ -188,6 +190,7 @@ class Worker:
         helpers = [
             loop.create_task(self._heartbeats()),
             loop.create_task(self._watch_itself()),
+            loop.create_task(self._counts.run()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
         listener = self._listener()
@@ -207,6 +210,7 @@ class Worker:
             if listener is not None:
                 listener.stop()
             leftovers = await self._drain()
+            await self._counts.tell()
             return await self._end(leftovers)
         except BaseException:
             # This process is about to end, and its handlers may run until then: their leases are not given up before.
@@ -390,13 +394,17 @@ class Worker:
     async def _finish(self, run: Run, settlement: calls.Settlement | None) -> None:
         run.finished = True
         try:
+            if settlement is None and run.context.is_settled:
+                self._counts.ended(run.job, "succeeded", "complete", run.began_at)
             if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
                 return
             settle = self._settler.settle_if_held if run.context.is_unsure else self._settler.settle
             settled = await settle(settlement)
             if settled.verdict == "lost":
                 self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
-            elif settlement.outcome == "fail" and settlement.error is not None:
+                return
+            self._counts.ended(run.job, settled.status or "", settlement.outcome, run.began_at)
+            if settlement.outcome == "fail" and settlement.error is not None:
                 self._sinks.emit(
                     JobFailed(
                         run.job.id, run.job.kind, run.job.lease, settled.status or "",
