@@ -115,9 +115,9 @@ class Settings(BaseModel):
         False, description="Whether that port also shows /metrics where others can reach it; this machine always can."
     )
     url: str | None = Field(
-        None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
+        None, description="Where the API answers, for `holdfast doctor`; by default http://HOST:PORT of these settings."
     )
-    api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast verify`.")
+    api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast doctor`.")
     health_queues: tuple[str, ...] = Field(
         (),
         description="Queues with health limits of their own, comma-separated: NAME=WARN or NAME=WARN:FAIL, the seconds"

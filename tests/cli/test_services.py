@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from tests.cli.command import Running, eventually, holdfast, running
+from tests.cli.test_doctor import finding, verdicts, verify
 from tests.cli.test_up import address, child_pid, ready
-from tests.cli.test_verify import finding, verdicts, verify
 from tests.notify.slack_server import SlackServer
 from tests.sqs.local import LocalSqs
 from tests.support import Session, claim_one, enqueue, job, mark_gone, register

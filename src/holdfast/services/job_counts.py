@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.core.histogram import SIZE, place
+from holdfast.core.kind import CANARY
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks
 from holdfast.postgres import calls
@@ -55,6 +56,8 @@ class JobCounts:
 
     def ended(self, job: calls.Claimed, status: str, outcome: str, began_at: float) -> None:
         """A run ended: as the ledger says (`status`), as we told (`outcome`), begun at `began_at` (monotonic)."""
+        if job.kind == CANARY:
+            return  # ours, and no work of anybody
         name = "failed" if status == "queued" and outcome == "fail" else status
         if name in ("queued", "running"):
             return  # given back, or put off: it has not ended

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.errors import QueueError
+from holdfast.errors import QueueError, QueueRefused
 from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.sqs.client import QueueAttributes, Sqs, queue_name
+from holdfast.sqs.policy import statement
 
 DEADLINE = 10.0
 DAY = 86400
+#: Seconds that a message must be hidden from others at least while one works on it.
+LEAST_VISIBILITY = 30
 
 
 async def check_queues(queues: Sequence[WatchedQueue]) -> list[Finding]:
@@ -28,6 +31,9 @@ async def _check(queue: WatchedQueue) -> list[Finding]:
         async with asyncio.timeout(DEADLINE):
             attributes = await sqs.attributes(queue.url)
             dead = await _dead_letters(sqs, attributes)
+    except QueueRefused as error:
+        fix = f"give these credentials the policy {statement(queue.url, queue.role)}"
+        return [Finding(f"sqs.{queue.role}.answers", component, Verdict.FAIL, str(error), code, fix)]
     except (QueueError, TimeoutError) as error:
         found = str(error) or f"{name} did not answer within {DEADLINE:g} s"
         fix = "is the URL right, does the endpoint answer, and may these credentials ask (sqs:GetQueueAttributes)?"
@@ -61,4 +67,8 @@ def _redrive(role: str, component: str, name: str, own: QueueAttributes, dead: Q
     if own.max_receive_count is not None and own.max_receive_count < 2:
         fix = f"set maxReceiveCount of {name} to 5: one crash of a consumer must not make a message dead"
         return Finding(id, component, Verdict.WARN, f"maxReceiveCount is {own.max_receive_count}", code, fix)
+    if own.visibility_timeout < LEAST_VISIBILITY:
+        fix = f"set VisibilityTimeout of {name} to {LEAST_VISIBILITY} or more, and above the time that a consumer takes"
+        found = f"a message is hidden for {own.visibility_timeout} s only: it comes twice to whoever takes longer"
+        return Finding(id, component, Verdict.WARN, found, code, fix)
     return Finding(id, component, Verdict.PASS, f"{kept}; after {own.max_receive_count} receives", code)
