@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psycopg
+
 from bench.harness import NotRun
 from holdfast.postgres.embedded import DATABASE, ROLE, EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up
@@ -74,6 +76,16 @@ def redis(base: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def versions(dsn: str) -> dict[str, str]:
+    """What is worth knowing of a Postgres and of our driver."""
+    found = {"psycopg": psycopg.__version__}
+    with psycopg.connect(dsn) as connection:
+        for name in ("server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size"):
+            row = connection.execute(f"SHOW {name}".encode()).fetchone()
+            found[name] = str(row[0]) if row else "?"
+    return found
 
 
 def redis_version() -> str:

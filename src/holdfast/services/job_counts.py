@@ -7,7 +7,6 @@ it.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,8 +53,8 @@ class JobCounts:
         self._number = 0
         self._untold: Sequence[dict[str, Any]] = ()
 
-    def ended(self, job: calls.Claimed, status: str, outcome: str, began_at: float) -> None:
-        """A run ended: as the ledger says (`status`), as we told (`outcome`), begun at `began_at` (monotonic)."""
+    def ended(self, job: calls.Claimed, status: str, outcome: str, ran: float) -> None:
+        """A run ended: as the ledger says (`status`), as we told (`outcome`), after its handler `ran` for seconds."""
         if job.kind == CANARY:
             return  # ours, and no work of anybody
         name = "failed" if status == "queued" and outcome == "fail" else status
@@ -63,7 +62,7 @@ class JobCounts:
             return  # given back, or put off: it has not ended
         waited = max((job.claimed_at - max(job.run_at, job.created_at)).total_seconds(), 0.0)
         count = self._counts.setdefault((job.queue, job.kind), Count())
-        count.add(name, waited, time.monotonic() - began_at)
+        count.add(name, waited, ran)
 
     async def run(self) -> None:
         """Tell every few seconds."""
