@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import httpx
 import psycopg
 
 from bench import servers
-from bench.harness import HERE, NotRun, Row, Worker, workers
+from bench.harness import HERE, ROUNDS, NotRun, Row, Worker, workers
 from holdfast.core.health import PARTS
 
 RATE, SECONDS = 500.0, 6.0
@@ -33,11 +34,13 @@ def rows() -> Iterator[tuple[list[Row], dict[str, str]]]:
         silent = stack.enter_context(_silent())
         url = stack.enter_context(_api(dsn, base, f"http://127.0.0.1:{silent}/0/silent"))
         load = start(sys.executable, str(HERE / "health_load.py"))
-        yield _rows(dsn, base, url, load), {"rate": f"{RATE:g} requests a second, open loop", "jobs": f"{JOBS:,}"}
+        bare = stack.enter_context(_bare())
+        yield _rows(dsn, base, url, bare, load), {"rate": f"{RATE:g} requests a second, open loop", "jobs": f"{JOBS:,}"}
 
 
-def _rows(dsn: str, base: Path, url: str, load: Worker) -> list[Row]:
+def _rows(dsn: str, base: Path, url: str, bare: str, load: Worker) -> list[Row]:
     slowest: dict[str, float] = {}
+    plain: list[float] = []
 
     def answers(expected: int, fault: Callable[[], contextlib.AbstractContextManager[None]]) -> Callable[[], float]:
         """The slowest address's 99th percentile, in milliseconds, while a fault lasts."""
@@ -50,6 +53,8 @@ def _rows(dsn: str, base: Path, url: str, load: Worker) -> list[Row]:
                     if found["wrong"]:
                         raise NotRun(f"{path}: {found['wrong']} answers were wrong or none")
                     slowest[path] = found["p99"]
+                bare_found = load.ask(url=bare, rate=RATE, seconds=SECONDS / len(URLS), expected=200)
+                plain.append(bare_found["p99"] * 1000)
             return max(slowest.values()) * 1000
 
         return once
@@ -60,6 +65,10 @@ def _rows(dsn: str, base: Path, url: str, load: Worker) -> list[Row]:
     def hanging() -> contextlib.AbstractContextManager[None]:
         return _locked(dsn)
 
+    def beside() -> str:
+        """What this machine could do at best just then."""
+        return f"a bare uvicorn beside it: {statistics.median(plain[-ROUNDS:]):.3g} ms"
+
     rates: list[str] = []
 
     def wrk() -> float:
@@ -67,11 +76,11 @@ def _rows(dsn: str, base: Path, url: str, load: Worker) -> list[Row]:
             _until(lambda: httpx.get(f"{url}/api/health", headers={"Via": "x"}).status_code == 503)
             return float(sum(_wrk(f"{url}{path}", code, rates) for path, code in {**URLS, "/api/health": 503}.items()))
 
-    what = "p99 of the slowest address"
+    what, most = "p99 of the slowest address", 5
     return [
-        Row(f"{what}, SQS silent", "ms", answers(200, contextlib.nullcontext), target=5, least=False),
-        Row(f"{what}, a check hangs and SQS silent", "ms", answers(200, hanging), target=5, least=False),
-        Row(f"{what}, Postgres stopped and SQS silent", "ms", answers(503, stopped), target=5, least=False),
+        Row(f"{what}, SQS silent", "ms", answers(200, contextlib.nullcontext), target=most, least=False, more=beside),
+        Row(f"{what}, a check hangs, SQS silent", "ms", answers(200, hanging), target=most, least=False, more=beside),
+        Row(f"{what}, Postgres and SQS stopped", "ms", answers(503, stopped), target=most, least=False, more=beside),
         Row(
             "errors at the highest rate that wrk reaches, Postgres stopped",
             "errors", wrk, target=0, least=False, more=lambda: ", ".join(rates[-len(URLS) - 1 :]),
@@ -103,6 +112,19 @@ def _api(dsn: str, base: Path, queue: str) -> Iterator[str]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@contextlib.contextmanager
+def _bare() -> Iterator[str]:
+    """A server that does nothing but answer; its address."""
+    port = servers.free_port()
+    process = subprocess.Popen([sys.executable, str(HERE / "bare_http.py"), str(port)])
+    try:
+        servers.wait_for(port, process)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @contextlib.contextmanager

@@ -148,6 +148,13 @@ class Settings(BaseModel):
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
+    otel: bool = Field(
+        False,
+        description="Whether to send traces and metrics by OpenTelemetry; where to, its own variables say (OTEL_*).",
+    )
+    otel_trace: Literal["link", "parent"] = Field(
+        "link", description="Whether a run's span is linked to that of its enqueueing, or its child."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
     @field_validator("rate_limit_headers", mode="before")

@@ -39,6 +39,8 @@ _EVERY = {"server": SLOW, "jobs": SLOW, "limits": SLOW}
 MOST_BACK_OFF = 3
 #: Seconds between looks of this process at itself; what its event loop lags is seen then.
 SELF_EVERY = 0.5
+#: Seconds that what is known is kept put together, unless something is judged before.
+KEPT_FOR = 0.25
 #: Seconds after which a check that was not judged anew is said not to run.
 STUCK = 20.0
 
@@ -131,6 +133,7 @@ class HealthWatch:
         self._looks = {name: Look(name, _EVERY.get(name, LOOK_EVERY)) for name in PARTS}
         self._looks |= {"ping": Look("ping", PING_EVERY), "process": Look("process", SELF_EVERY)}
         self._told: dict[str, Steady] = {}
+        self._kept: tuple[float, Health] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.loop_lag = 0.0
         self.started = False
@@ -184,6 +187,11 @@ class HealthWatch:
     def health(self) -> Health:
         """What is known now. Checks that nobody judged for a while are failures."""
         now = time.monotonic()
+        if self._kept is None or now - self._kept[0] > KEPT_FOR:
+            self._kept = now, self._put_together(now)
+        return self._kept[1]
+
+    def _put_together(self, now: float) -> Health:
         checks = [check for name in LOOK_OF if (check := self._check(name, now)) is not None]
         at = min((look.judged_at for look in self._looks.values() if look.judged_at is not None), default=now)
         since = {name: each.changed_at for name, each in self._told.items()}
@@ -319,6 +327,7 @@ class HealthWatch:
 
     def _fold(self, look: str) -> None:
         """Judge anew what this look tells of."""
+        self._kept = None
         moment = datetime.now(UTC)
         try:
             process = self._process()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 from uuid import UUID
 
 from holdfast.core.kind import CANARY, Kind
@@ -56,6 +56,9 @@ from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
 from holdfast.sqs.bell import WAIT, SqsListener
 from holdfast.sqs.client import queue_name
+
+if TYPE_CHECKING:  # its package is an extra
+    from holdfast.instrument.otel import Telemetry
 
 P = ParamSpec("P")
 
@@ -120,9 +123,11 @@ class Worker:
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
         progressed: Callable[[], None] = lambda: None,
+        telemetry: "Telemetry | None" = None,
         exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._progressed = progressed
+        self._telemetry = telemetry
         self._exit_process = exit_process
         self._dsn = dsn
         self._kinds = kinds  # may grow while this runs
@@ -399,7 +404,8 @@ class Worker:
             settlement = calls.Settlement(run.job.id, run.job.lease, "release")
         else:
             try:
-                settlement = await run.execute(self._threads, self._rng.random())
+                running = run.execute(self._threads, self._rng.random())
+                settlement = await (self._telemetry.processing(run.job, running) if self._telemetry else running)
             except Exception as error:
                 # An error of ours must not keep the slot, nor leave the job to a run that has ended.
                 stored = json.dumps({"type": type(error).__name__, "message": f"while the run was ended: {error!r}"})
