@@ -11,6 +11,7 @@ from holdfast.core.api_keys import Role
 from holdfast.web import health, metrics
 from holdfast.web.api import jobs, keys
 from holdfast.web.auth import Authenticate, identity_of, require
+from holdfast.web.door import Door
 from holdfast.web.intake import Intake
 from holdfast.web.problems import install
 from holdfast.web.rate_limit import EXEMPT, RateLimitMiddleware
@@ -64,6 +65,7 @@ def create_app(services: ApiServices) -> FastAPI:
         exempt=EXEMPT,
         headers=settings.rate_limit_headers,
     )
+    app.add_middleware(Door)
     app.add_middleware(
         Authenticate,
         ring=services.ring,
