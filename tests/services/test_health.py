@@ -9,9 +9,10 @@ import pytest
 
 from holdfast.core.health import Limits, Status
 from holdfast.postgres.migrate import load
+from holdfast.services import health
 from holdfast.services.health import FRESH, STUCK, HealthWatch, Look, NotReady, Ping, judge_ping
 from tests.cli.command import eventually
-from tests.services.helpers import relay_to
+from tests.services.helpers import relay_to, until
 from tests.support import Session
 
 NEWEST = load()[-1].version
@@ -87,6 +88,21 @@ async def test_a_check_that_nobody_judged_for_a_while_fails(database: str) -> No
     look(watch, "queues").judged_at = time.monotonic() - 3 * STUCK - 1
     assert watch.stuck() == [f"queues was not looked at for {3 * STUCK + 1:.0f} s"]
     await watch.stop()
+
+
+async def test_an_outage_however_long_is_no_fault_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ping takes as long as its rhythm then; the other checks grow old all the same, and say so."""
+    monkeypatch.setattr(health, "STUCK", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x"
+        watch = HealthWatch(dsn, schema_version=NEWEST, limits=Limits(worsen=1, clear=1))
+        await watch.start()
+        began = time.monotonic()
+        await until(lambda: all((each.judged_at or 0.0) > began + 3 * health.STUCK for each in watch.looks()))
+        outputs = {each.name: each.output for each in watch.health().checks}
+        assert watch.stuck() == []
+        assert outputs["jobs"] == "not known: never seen"
+        await watch.stop()
 
 
 async def test_an_error_of_a_look_is_told_by_its_number_only(bare: str, caplog: pytest.LogCaptureFixture) -> None:

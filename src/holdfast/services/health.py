@@ -282,18 +282,17 @@ class HealthWatch:
             self._fold(name)
 
     async def _run(self) -> None:
+        ping, parts = self._looks["ping"], [self._looks[part] for part in PARTS]
         while True:
-            now = time.monotonic()
-            due = [look for look in self._looks.values() if look.name != "process" and look.due_at <= now]
-            if not due:
-                soonest = min(look.due_at for look in self._looks.values() if look.name != "process")
-                await asyncio.sleep(max(0.01, soonest - now))
-            elif self._looks["ping"] in due:
+            if ping.due_at <= time.monotonic():
                 await self.ping()
-            elif self._ping is not None and self._ping.problem is None:
-                await self.look(min(due, key=lambda each: each.due_at).name)
-            else:
+            due = [look for look in parts if look.due_at <= time.monotonic()]
+            if self._ping is None or self._ping.problem is not None:
                 self._skip(due)
+            elif due:
+                await self.look(min(due, key=lambda each: each.due_at).name)
+            soonest = min(look.due_at for look in (ping, *parts))
+            await asyncio.sleep(max(0.0, soonest - time.monotonic()))
 
     def _skip(self, due: Iterable[Look]) -> None:
         """While the ledger does not answer a ping, nothing else is asked of it; what was seen grows old."""
