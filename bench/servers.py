@@ -52,7 +52,9 @@ def postgres(base: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[str
         )
     try:
         wait_for(port, process)
-        yield f"postgresql://{ROLE}@127.0.0.1:{port}/{DATABASE}"
+        dsn = f"postgresql://{ROLE}@127.0.0.1:{port}/{DATABASE}"
+        wait_until_it_answers(dsn)
+        yield dsn
     finally:
         process.send_signal(signal.SIGINT)  # its fast shutdown: clients are not waited for
         try:
@@ -103,6 +105,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_until_it_answers(dsn: str) -> None:
+    """A Postgres that listens may still be starting up."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(dsn).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -240,7 +240,7 @@ async def test_only_the_lines_that_are_asked_for_are_looked_at(database: str) ->
         assert {each.id.partition(".")[0] for each in await findings(made, "access", "database")} == {
             "access", "database"
         }  # fmt: skip
-        assert [each.id for each in await findings(made, "limits")] == ["limits.refuse"]
+        assert [each.id for each in await findings(made, "limits.refuse")] == ["limits.refuse"]
 
 
 def test_warnings_have_an_exit_code_of_their_own_where_they_count() -> None:

@@ -330,7 +330,7 @@ class Limiter:
     """This process's rate limiter: who decides now and since when (seconds), and what it decided since its start.
 
     `debtors`: identities that were admitted something that Postgres does not know of yet. `is_full`: its table is, so
-    that new identities share places.
+    that new identities share places. `lacks_schema`: its tables or functions are not those of this version.
     """
 
     mode: Source
@@ -340,6 +340,7 @@ class Limiter:
     identities: int = 0
     debtors: int = 0
     is_full: bool = False
+    lacks_schema: bool = False
 
 
 @dataclass(frozen=True)

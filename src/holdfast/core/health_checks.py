@@ -329,7 +329,8 @@ def _limiter(limiter: Limiter) -> Check:
     }
     warns = []
     if limiter.mode == "memory":
-        warns.append("limits are kept in this process's memory, since the ledger does not answer")
+        why = "lacks what the limiter needs; see: holdfast doctor" if limiter.lacks_schema else "does not answer"
+        warns.append(f"limits are kept in this process's memory, since the ledger {why}")
     if limiter.is_full:
         warns.append("the table of identities is full, so that new ones share places")
     return _verdict("rate_limits", observed, warns=warns)

@@ -26,6 +26,7 @@ from holdfast.services.checks import (
     end_to_end,
     jobs,
     ledger,
+    limit_table,
     limits,
     queues,
     restarts,
@@ -50,6 +51,7 @@ _OF_THE_SCHEMA = {
     "schema.find_stale_jobs": "find_stale_jobs()",
     "schema.stale_jobs_view": "stale_jobs_view",
     **access.NAMES,
+    **limit_table.LINES,
 }
 _OF_THE_API = {
     "health.status": "health endpoint",
@@ -124,6 +126,7 @@ class Doctor:
             self._begin(drift.NAMES, "schema", drift.check_drift),
             self._begin(_objects(), "objects", ledger.check_objects),
             self._begin(access.NAMES, "access", access.check_access),
+            self._begin(limit_table.LINES, "limit table", limit_table.check_limit_table),
         ]
         try:
             report: Report = await deployment.ledger.one(health_report(deployment.stale_after))

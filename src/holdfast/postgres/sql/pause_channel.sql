@@ -1,0 +1,7 @@
+-- A channel asked for a pause: nobody delivers anything to it until then.
+UPDATE holdfast.monitors AS m
+SET last_result = coalesce(m.last_result, '{}') || jsonb_build_object('paused',
+        coalesce(m.last_result -> 'paused', '{}')
+        || jsonb_build_object(%(channel)s::text, (SELECT holdfast.clock()) + %(pause)s::interval))
+WHERE m.name = 'deliver_notifications'
+RETURNING m.name
