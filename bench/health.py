@@ -72,6 +72,7 @@ def _rows(dsn: str, base: Path, url: str, bare: str, load: Worker) -> list[Row]:
     rates: list[str] = []
 
     def wrk() -> float:
+        _until(lambda: httpx.get(f"{url}/readyz").status_code == 200)  # it has seen the schema
         with _stopped(base):
             _until(lambda: httpx.get(f"{url}/api/health", headers={"Via": "x"}).status_code == 503)
             return float(sum(_wrk(f"{url}{path}", code, rates) for path, code in {**URLS, "/api/health": 503}.items()))
