@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from holdfast.core.health import parse_queue_limits
+from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
@@ -236,6 +236,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}, got {first.get('input')!r}") from None
+
+    def health_limits(self) -> Limits:
+        """Where health checks stop to pass."""
+        return Limits(queues=dict(map(parse_queue_limits, self.health_queues)))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""

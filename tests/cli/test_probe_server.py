@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.cli.command import Running, eventually, holdfast, running
-from tests.cli.test_up import child_pid
+from tests.cli.test_up import address, child_pid, ready
 from tests.cli.test_worker import APP
 
 
@@ -92,3 +92,16 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(folder: Path, datab
     assert answer.code == 2
     assert f"the probe server cannot listen on 127.0.0.1 port {taken}" in answer.err
     assert "HOLDFAST_PROBE_PORT" in answer.err
+
+
+def test_an_api_that_is_told_to_stop_answers_for_a_while_and_is_not_ready(folder: Path, database: str) -> None:
+    given = {"HOLDFAST_SHUTDOWN_DELAY": "20", "HOLDFAST_PORT": "0"}
+    with service("api", folder=folder, database=database, **given) as made:
+        url = address(made)
+        eventually(ready(url, 200), made.explain)
+        made.process.terminate()
+        answer = eventually(ready(url, 503), made.explain)
+        assert answer.json() == {"status": "fail", "reason": "draining"}
+        assert (status(f"{url}/livez"), status(f"{url}/api/keys/self")) == (200, 200)
+        made.process.terminate()  # whoever asks twice does not want to wait
+        eventually(lambda: made.process.poll() is not None, made.explain)

@@ -17,7 +17,6 @@ from holdfast.cli.child import VARIABLE, Progress
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
-from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.postgres.migrate import load
@@ -63,7 +62,7 @@ async def _serve(plan: ApiPlan) -> None:
         bell_url=settings.sqs_queue_url,
         sqs_queues=sqs_queues(settings),
         channels=["slack" if plan.has_slack else "log"],
-        limits=Limits(queues=dict(map(parse_queue_limits, settings.health_queues))),
+        limits=settings.health_limits(),
     )
     services = ApiServices(api)
     server = Server(

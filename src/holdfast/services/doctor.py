@@ -105,7 +105,12 @@ class Doctor:
 
     def lines(self) -> dict[str, str]:
         """Every line that there can be here: its id, and its component."""
-        sqs = {f"sqs.{queue.role.replace(' ', '_')}": f"SQS {queue.role}" for queue in self._deployment.queues}
+        sqs = {
+            f"sqs.{queue.role}.{what}": f"SQS {queue.role}"
+            for queue in self._deployment.queues
+            for what in ("answers", "redrive", "visibility")
+            if what == "answers" or queue.role != "dead letters"
+        }
         return {
             "database.answers": "database",
             **self._of_the_database(),

@@ -42,12 +42,14 @@ class HealthMonitor:
         sinks: Sinks,
         *,
         stale_after: float,
+        limits: Limits | None = None,
         new_id: Callable[[], UUID],
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._sinks = sinks
         self._stale_after = stale_after
+        self._limits = limits or Limits()
         self._turned = turned
         self._sqs = SqsWatch(queues)
         self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
@@ -71,7 +73,7 @@ class HealthMonitor:
         """One look. `strikes`: how many looks in a row each check has failed so far. `limits`: the totals then."""
         await self._sqs.step()
         report = await self._ledger.one(health_report(self._stale_after))
-        checks = judge(Ledger(), report, Process(sqs=self._sqs.seen), Limits())
+        checks = judge(Ledger(), report, Process(sqs=self._sqs.seen), self._limits)
         failing = {check.name: check for check in checks if check.status is Status.FAIL}
         strikes = {name: strikes.get(name, 0) + 1 for name in failing}
         found = [telling.failing(check) for name, check in failing.items() if strikes[name] >= STRIKES]

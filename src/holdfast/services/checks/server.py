@@ -68,7 +68,7 @@ def _clock(skew: timedelta) -> Finding:
         fix = "synchronise this machine's clock: timedatectl set-ntp true"
         found = f"the server's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
         return Finding(id, _COMPONENT, Verdict.WARN, found, code, fix)
-    return Finding(id, _COMPONENT, Verdict.PASS, f"{abs(seconds) * 1000:.0f} ms apart", code)
+    return Finding(id, _COMPONENT, Verdict.PASS, f"its clock and ours are {abs(seconds) * 1000:.0f} ms apart", code)
 
 
 def _room(facts: ServerFacts) -> Finding:
