@@ -258,6 +258,8 @@ class Holdfast:
     async def enqueue_many(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
         """Write prepared jobs, in transactions of at most 1,000; the handles in the same order.
 
+        Where one of them fails, others may be written: give the same jobs again, and each is there once.
+
         conn: your own asyncio connection or session, with an open transaction: they are written in it (see
         `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`.
 
