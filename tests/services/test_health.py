@@ -8,31 +8,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from holdfast.core.health import Limits, Status
+from holdfast.core.readiness import NotReady
 from holdfast.postgres.migrate import load
 from holdfast.services import health
-from holdfast.services.health import FRESH, STUCK, HealthWatch, Look, NotReady, Ping, judge_ping
+from holdfast.services.health import STUCK, HealthWatch, Look
 from tests.cli.command import eventually
 from tests.services.helpers import relay_to, until
 from tests.support import Session
 
 NEWEST = load()[-1].version
-
-
-@pytest.mark.parametrize(
-    ("last", "now", "verdict"),
-    [
-        (None, 100.0, NotReady.STARTING),
-        (Ping(100.0, None), 100.0, None),
-        (Ping(100.0, None), 100.0 + FRESH - 0.001, None),
-        (Ping(100.0, None), 100.0 + FRESH, NotReady.STALE),
-        (Ping(100.0, NotReady.SCHEMA), 101.0, NotReady.SCHEMA),
-        (Ping(100.0, NotReady.UNAVAILABLE), 200.0, NotReady.STALE),
-    ],
-)
-def test_an_instance_is_ready_while_its_last_ping_is_good_and_fresh(
-    last: Ping | None, now: float, verdict: NotReady | None
-) -> None:
-    assert judge_ping(last, now) is verdict
 
 
 @pytest.fixture

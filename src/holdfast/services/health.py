@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from holdfast.core.health import PARTS, Check, Ledger, Limits, Process, Report, Status, worst
 from holdfast.core.health_checks import LOOK_OF, SEVERITIES, judge
+from holdfast.core.readiness import IN_WORDS, NotReady, Ping, judge_ping, judge_readiness
 from holdfast.core.steadiness import Steady, steady
 from holdfast.errors import DatabaseUnavailable, HoldfastError, SchemaMismatch
 from holdfast.postgres import reads
@@ -26,10 +26,9 @@ from holdfast.postgres.ledger import AsyncLedger
 
 _log = logging.getLogger("holdfast")
 
-#: Seconds: between pings, until one is given up, and for how long one counts.
+#: Seconds: between pings, and until one is given up.
 PING_EVERY = 2.0
 DEADLINE = 2.0
-FRESH = 6.0
 #: Seconds: between looks, until one is given up; and between those that change slowly.
 LOOK_EVERY = 5.0
 LOOK_DEADLINE = 1.5
@@ -43,35 +42,6 @@ SELF_EVERY = 0.5
 KEPT_FOR = 0.25
 #: Seconds after which a check that was not judged anew is said not to run.
 STUCK = 20.0
-
-
-class NotReady(StrEnum):
-    """Why an instance is not ready, as anybody may know it: no address, no text of an error."""
-
-    STARTING = "starting"
-    DRAINING = "draining"
-    STALE = "check_is_stale"
-    UNAVAILABLE = "database_unavailable"
-    SCHEMA = "schema_mismatch"
-    ERROR = "database_error"
-
-
-_IN_WORDS = {
-    NotReady.STARTING: "it has not answered yet: this process has just started",
-    NotReady.STALE: "it has not been asked for a while: this process is too busy, or stuck",
-    NotReady.UNAVAILABLE: "it does not answer",
-    NotReady.ERROR: "it answers with an error; see the log",
-}
-_SCHEMA = "it is not that of this version; run: holdfast migrate status"
-
-
-@dataclass(frozen=True)
-class Ping:
-    """One ping that has ended: when (monotonic seconds), what was wrong (None: nothing), how long it took."""
-
-    at: float
-    problem: NotReady | None
-    round_trip: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,15 +69,6 @@ class Look:
     took: float = 0.0
     failed: int = 0
     error_id: str = ""
-
-
-def judge_ping(last: Ping | None, now: float) -> NotReady | None:
-    """Whether the ledger answers at `now`; None is yes."""
-    if last is None:
-        return NotReady.STARTING
-    if now - last.at >= FRESH:
-        return NotReady.STALE
-    return last.problem
 
 
 class HealthWatch:
@@ -158,20 +119,10 @@ class HealthWatch:
     # What is known ------------------------------------------------------------
 
     def readiness(self, *, database: bool = False) -> NotReady | None:
-        """Why this instance is not ready; None is ready: it has started, the schema is its own, and it is not draining.
-
-        An outage of the database is no reason, unless `database` asks for it: every instance would be taken out at
-        once.
-        """
-        if self.draining:
-            return NotReady.DRAINING
-        if database:
-            return judge_ping(self._ping, time.monotonic())
-        if self._ping is not None and self._ping.problem is NotReady.SCHEMA:
-            return NotReady.SCHEMA
-        if self._schema_seen is None:
-            return NotReady.STARTING if self._ping is None else self._ping.problem
-        return None if self._schema_seen == self._schema_version else NotReady.SCHEMA
+        """Why this instance is not ready; None is ready. `database`: the ledger must answer, too."""
+        schema = (self._schema_seen, self._schema_version)
+        now = time.monotonic()
+        return judge_readiness(self._ping, now, schema, draining=self.draining, database=database)
 
     def stuck(self) -> list[str]:
         """What of this process's own loops does not turn: nothing of it is anybody else's fault."""
@@ -351,11 +302,11 @@ class HealthWatch:
 
     def _judged_ledger(self) -> Ledger:
         problem = judge_ping(self._ping, time.monotonic())
-        words = None if problem in (None, NotReady.SCHEMA) else _IN_WORDS[problem]
+        words = None if problem in (None, NotReady.SCHEMA) else IN_WORDS[problem]
         return Ledger(
             words,
             self._ping.round_trip if self._ping else None,
-            _SCHEMA if problem is NotReady.SCHEMA else None,
+            IN_WORDS[problem] if problem is NotReady.SCHEMA else None,
             self._schema_seen,
             self._schema_version,
         )
