@@ -1,6 +1,7 @@
 """The API's process, as `holdfast up` starts it: `python -m holdfast.cli.api_child`. Not for people."""
 
 import asyncio
+import gc
 import ipaddress
 import json
 import logging
@@ -88,6 +89,9 @@ async def _serve(plan: ApiPlan) -> None:
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
     telling = asyncio.create_task(_tell_progress(link))
+    # What was made until now stays: looking through it again and again would hold up answers for tens of milliseconds.
+    gc.collect()
+    gc.freeze()
     try:
         await server.serve(sockets=[bind(settings.host, settings.port)])
     finally:
