@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from holdfast import Context
 from holdfast.services.job_counts import JobCounts
 from tests.services.helpers import app_on, relay_to, until, working
@@ -58,7 +60,10 @@ async def test_runs_are_counted_by_how_they_ended_and_how_long_they_took(databas
     await app.close()
 
 
-async def test_counts_whose_answer_is_lost_are_told_again_and_count_once(database: str, conn: Session) -> None:
+@pytest.mark.parametrize("what", ["answer", "request"])
+async def test_counts_whose_telling_is_lost_are_told_again_and_count_once(
+    database: str, conn: Session, what: str
+) -> None:
     app = app_on(database)
 
     @app.job()
@@ -68,7 +73,8 @@ async def test_counts_whose_answer_is_lost_are_told_again_and_count_once(databas
     async with relay_to(database) as relay, working(relay.dsn, app) as running:
         await (await works.enqueue()).result(timeout=30)
         counts: JobCounts = running.worker._counts
-        lost = relay.lose_answer(b"note_job_stats")
+        lose = relay.lose_answer if what == "answer" else relay.lose_request
+        lost = lose(b"note_job_stats")
         await counts.tell()
         await asyncio.wait_for(lost.wait(), 10)
         await (await works.enqueue()).result(timeout=30)
