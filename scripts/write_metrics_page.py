@@ -50,7 +50,7 @@ MIDDLE = """
 |---|---|
 | jobs wait | `max by (queue) (holdfast_queue_oldest_due_seconds) > 300` |
 | nobody works | `sum(holdfast_workers{state!="silent"}) == 0` |
-| a monitor has stopped | `time() - holdfast_monitor_last_sweep_timestamp_seconds > 1000` (the slowest sweeps each 300 s) |
+| a monitor has stopped | `time() - holdfast_monitor_last_sweep_timestamp_seconds > 1000` (one sweeps each 300 s) |
 | jobs die | `sum by (kind) (increase(holdfast_jobs_settled_total{outcome="dead"}[1h])) > 0` |
 | stuck jobs stay stuck | `sum(holdfast_stale_jobs) > 0`, for 2 minutes |
 | a hang | `max by (queue) (holdfast_queue_longest_run_seconds) > 3600` |
