@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from holdfast.services.sqs_watch import WatchedQueue
 from tests.services.helpers import until
 from tests.support import enqueue, open_session
 from tests.web.support import ELSEWHERE, Api, api_over, frozen
+from tests.web.test_app import NOWHERE
 from tests.web.test_health import all_is_well
 
 URLS = ("/livez", "/startupz", "/readyz", "/readyz?database", "/api/health")
@@ -48,6 +50,12 @@ async def nothing(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
 async def postgres_stopped(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
     with frozen(server):
         yield
+
+
+@asynccontextmanager
+async def never_there(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
+    await api.services.start()  # over an address where nobody listens: see row_of
+    yield
 
 
 @asynccontextmanager
@@ -127,6 +135,7 @@ async def wedged(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
 ROWS = (
     Row("nothing is wrong", nothing, (200, 200, 200, 200, 200)),
     Row("Postgres is stopped", postgres_stopped, (200, 200, 200, 503, 503), "database", "fail"),
+    Row("it began without Postgres", never_there, (200, 200, 503, 503, 503), "database", "fail"),
     Row("a check hangs", a_check_hangs, (200, 200, 200, 200, 200), "notifications", "fail"),
     Row("SQS does not answer", sqs_silent, (200, 200, 200, 200, 200), "sqs", "fail"),
     Row("Slack does not answer", slack_silent, (200, 200, 200, 200, 200), "notifications", "warn"),
@@ -160,8 +169,11 @@ async def row_of(row: Row, server: EmbeddedPostgres) -> list[str]:
         with contextlib.closing(open_session(server.dsn)) as conn:
             conn.execute("UPDATE holdfast.monitors SET swept_at = holdfast.clock()")
             conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock()")
+        began_well = row.fault is not never_there
+        dsn = server.dsn if began_well else NOWHERE
+        given: dict[str, Any] = {"limits": limits, "sqs_queues": queues, "timeout": 8.0, "limiter_deadline": 0.05}
         async with (
-            api_over(server.dsn, limits=limits, sqs_queues=queues, timeout=8.0, limiter_deadline=0.05) as api,
+            api_over(dsn, started=began_well, **given) as api,
             api.caller(ELSEWHERE) as stranger,
             row.fault(api, server),
         ):
