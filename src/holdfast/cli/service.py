@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rich.text import Text
@@ -23,7 +24,6 @@ from holdfast.config import Settings, settings_fingerprint
 from holdfast.errors import ConfigurationError, DatabaseError, QueueError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
-from holdfast.instrument.supervised import SupervisorMetrics
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.presence import Introduction, list_services
@@ -33,6 +33,9 @@ from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
 from holdfast.sqs.client import Sqs, queue_name
+
+if TYPE_CHECKING:
+    from holdfast.instrument.supervised import SupervisorMetrics
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
 SHORTEST_SILENCE = 5.0
@@ -132,6 +135,8 @@ async def supervise(
 
     `name` is what this service is called where people see it: in the ledger, and by `holdfast probe`.
     """
+    from holdfast.instrument.supervised import SupervisorMetrics  # its package takes a while to import
+
     metrics = SupervisorMetrics()
     sinks = Sinks([LogSink(), metrics])
     listener = _probe_listener(settings)
@@ -210,7 +215,7 @@ def _http_probe(
     settings: Settings,
     supervisor: Supervisor,
     specs: Sequence[ChildSpec],
-    metrics: SupervisorMetrics,
+    metrics: "SupervisorMetrics",
     listener: socket.socket | None,
 ) -> contextlib.AbstractAsyncContextManager[None]:
     if listener is None:

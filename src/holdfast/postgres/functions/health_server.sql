@@ -17,8 +17,9 @@ BEGIN
             'oldest_transaction', coalesce(extract(epoch FROM max(clock_timestamp() - a.xact_start)
                 FILTER (WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid())), 0),
             'standbys', (SELECT count(*) FROM pg_catalog.pg_stat_replication),
-            'replication_lag', CASE WHEN pg_is_in_recovery()
-                THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
+            'replication_lag', CASE
+                WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+                WHEN pg_is_in_recovery() THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
                 ELSE (SELECT extract(epoch FROM max(r.replay_lag)) FROM pg_catalog.pg_stat_replication r) END)
         FROM pg_catalog.pg_stat_activity a));
 END

@@ -132,8 +132,9 @@ BEGIN
             'oldest_transaction', coalesce(extract(epoch FROM max(clock_timestamp() - a.xact_start)
                 FILTER (WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid())), 0),
             'standbys', (SELECT count(*) FROM pg_catalog.pg_stat_replication),
-            'replication_lag', CASE WHEN pg_is_in_recovery()
-                THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
+            'replication_lag', CASE
+                WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+                WHEN pg_is_in_recovery() THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
                 ELSE (SELECT extract(epoch FROM max(r.replay_lag)) FROM pg_catalog.pg_stat_replication r) END)
         FROM pg_catalog.pg_stat_activity a));
 END
@@ -443,6 +444,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (13, '013_health', 'cd681383ac563e6341f42f1d6d9b3b6d44139e5ee468281d3ae7184de9490c5a');
+    VALUES (13, '013_health', '27970e5f99ac9f5fd63dc22f89836393593e31b027bf9b148555d04db74ac336');
 END
 $holdfast$;
