@@ -80,13 +80,25 @@ FROM_FUNCTIONS = {
         "record_incidents",
         "claim_notifications",
         "settle_notification",
-        "prune_bookkeeping",
-        "health_report",
     ),
     "008_schedules": (
         "schedules",
         "declare_schedules",
         "tick_schedule",
+    ),
+    "013_health": (
+        "note_job_stats",
+        "prune_bookkeeping",
+        "health_server",
+        "health_workers",
+        "health_queues",
+        "health_jobs",
+        "health_stale",
+        "health_dead",
+        "health_told",
+        "health_monitors",
+        "health_limits",
+        "health_report",
     ),
 }
 

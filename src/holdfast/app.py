@@ -274,16 +274,16 @@ class Holdfast:
         >>> await jobs[2].result(timeout=30)
         'sent to user2@example.org'
         """
-        prepared = list(jobs)
-        if conn is None:
-            return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
-        from holdfast.postgres import borrowed
-        from holdfast.services.enqueuer import chunks, in_order
+        with self._sending(list(jobs)) as prepared:
+            if conn is None:
+                return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
+            from holdfast.postgres import borrowed
+            from holdfast.services.enqueuer import chunks, in_order
 
-        answers: list[calls.Enqueued] = []
-        for chunk in chunks(prepared):
-            answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
-        return self._handles(prepared, answers)
+            answers: list[calls.Enqueued] = []
+            for chunk in chunks(prepared):
+                answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
+            return self._handles(prepared, answers)
 
     def enqueue_many_sync(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
         """`enqueue_many` for programs without an event loop; `conn` is a blocking connection or session.
@@ -293,15 +293,23 @@ class Holdfast:
         """
         from holdfast.services.enqueuer import SyncEnqueuer, chunks, in_order
 
-        prepared = list(jobs)
-        if conn is None:
-            return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
-        from holdfast.postgres import borrowed
+        with self._sending(list(jobs)) as prepared:
+            if conn is None:
+                return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
+            from holdfast.postgres import borrowed
 
-        answers: list[calls.Enqueued] = []
-        for chunk in chunks(prepared):
-            answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
-        return self._handles(prepared, answers)
+            answers: list[calls.Enqueued] = []
+            for chunk in chunks(prepared):
+                answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
+            return self._handles(prepared, answers)
+
+    def _sending(self, jobs: list[calls.NewJob]) -> "contextlib.AbstractContextManager[list[calls.NewJob]]":
+        """The jobs as they are to be written: with the context of a span, where OpenTelemetry was asked for."""
+        if not self.settings.otel:
+            return contextlib.nullcontext(jobs)
+        from holdfast.telemetry import sending
+
+        return sending(self.settings, jobs)
 
     def _handles(self, prepared: list[calls.NewJob], answers: list[calls.Enqueued]) -> list[Job[Any]]:
         return [

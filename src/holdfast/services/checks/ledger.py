@@ -7,6 +7,7 @@ from collections.abc import Collection
 from holdfast.core.findings import Finding, Verdict
 from holdfast.errors import DatabaseError, DatabaseRefused
 from holdfast.postgres import reads
+from holdfast.postgres.dsn import is_supabase_direct
 from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
 from holdfast.services.checks.deployment import Deployment
 
@@ -28,6 +29,10 @@ async def check_database(deployment: Deployment) -> Finding:
         return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix)
     except DatabaseError as error:
         fix = "start the database, or set DATABASE_URL to the one that runs"
+        if is_supabase_direct(deployment.dsn):
+            fix = (
+                "this host has IPv6 only, unless the project bought IPv4: take the session pooler's address (port 5432)"
+            )
         return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix, unreachable=True)
     milliseconds = (time.monotonic() - began) * 1000
     found = f"{deployment.where} answers in {milliseconds:.0f} ms"
