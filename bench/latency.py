@@ -78,7 +78,7 @@ class Latency:
         with self._each.ours.working(slots=10) as process:
             self._each.ours.ask(do="one", count=1)
             self._each.ours.stamps(1)
-            return max(_resident(pid) for pid in _family(process.pid) if _is_worker(pid))
+            return max(_resident(pid) for pid in family(process.pid) if is_worker(pid))
 
     def _start(self) -> float:
         ours = self._each.ours
@@ -89,12 +89,14 @@ class Latency:
             return (ours.stamps(1)[0] - began) / 1e9
 
 
-def _family(pid: int) -> Sequence[int]:
+def family(pid: int) -> Sequence[int]:
+    """A process and all below it."""
     children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid, *(other for child in children for other in _family(child))]
+    return [pid, *(other for child in children for other in family(child))]
 
 
-def _is_worker(pid: int) -> bool:
+def is_worker(pid: int) -> bool:
+    """Whether it is one of Holdfast's worker processes."""
     return b"holdfast.cli.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
+from psycopg import conninfo
 
 from bench.harness import NotRun
 from holdfast.postgres.embedded import DATABASE, ROLE, EmbeddedPostgres
@@ -78,6 +79,15 @@ def redis(base: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def another(dsn: str, name: str) -> str:
+    """A further migrated database on the same server; its DSN."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    made = conninfo.make_conninfo(dsn, dbname=name)
+    migrate_up(made)
+    return made
 
 
 def versions(dsn: str) -> dict[str, str]:

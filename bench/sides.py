@@ -46,9 +46,12 @@ class Side:
     def ask(self, **what: Any) -> dict[str, Any]:
         return self.control.ask(**what)
 
-    def drain(self, count: int, fill: Callable[[], object] | None = None, **options: Any) -> float:
-        """Jobs a second, from the first run to the last, with the table as it is apart from these jobs."""
-        self.ask(do="empty")
+    def drain(
+        self, count: int, fill: Callable[[], object] | None = None, *, all_of_it: bool = True, **options: Any
+    ) -> float:
+        """Jobs a second, from the first run to the last. `all_of_it`: nothing else is in the table."""
+        if all_of_it:
+            self.ask(do="empty")
         if fill is None:
             self.ask(do="many", count=count)
             self.ask(do="vacuum")
@@ -57,7 +60,7 @@ class Side:
         with self.working(**options):
             stamps = self.stamps(count)
             end = time.monotonic() + 15
-            while self.ask(do="left")["left"]:
+            while all_of_it and self.ask(do="left")["left"]:
                 if time.monotonic() > end:
                     raise NotRun(f"{self.name} left jobs unfinished")
                 time.sleep(0.05)
@@ -89,7 +92,7 @@ class Side:
             yield process
             if process.poll() not in (None, 0):
                 log.seek(0)
-                raise NotRun(f"{self.name}'s worker ended with {process.returncode}: {log.read()[-500:].decode()}")
+                raise Ended(f"{self.name}'s worker ended with {process.returncode}: {log.read()[-500:].decode()}")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -98,6 +101,10 @@ class Side:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+class Ended(NotRun):
+    """A worker ended by itself, or was killed."""
 
 
 class Sides:
