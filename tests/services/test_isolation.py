@@ -115,9 +115,9 @@ async def test_a_loop_that_stands_still_costs_an_isolated_neighbour_no_attempt(
 ) -> None:
     marker = tmp_path / "marker"
     job = put(conn, "ticks", log=str(log), marker=str(marker))
-    async with working(database, app, timings=LeaseTimings(beat_interval=0.2, lost_after=2.5)):
+    async with working(database, app, timings=LeaseTimings(beat_interval=0.2, lost_after=6.0)):
         await until(log.exists)
-        blocking = put(conn, "blocks_the_loop", seconds=3.0)
+        blocking = put(conn, "blocks_the_loop", seconds=7.0)
         await until(ended(conn, blocking))
         await until(lambda: len({line.split()[0] for line in log.read_text().splitlines()}) == 2, "it runs again")
         marker.touch()
