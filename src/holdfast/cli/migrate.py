@@ -1,23 +1,20 @@
 """`holdfast migrate`: bring the schema to this Holdfast's level, see where it stands, or take the SQL elsewhere."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from holdfast.cli import by_hand
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings
 from holdfast.cli.output import print_json, relative, show, table
-from holdfast.errors import ConfigurationError, DatabaseUnavailable
-from holdfast.postgres.database import Database
-from holdfast.postgres.dsn import parse
-from holdfast.postgres.embedded import EmbeddedPostgres
-from holdfast.postgres.migrate import MigrationStatus, load, migrate_status, migrate_up
+from holdfast.cli.reaching import Way, reached, saying
+from holdfast.core.sql_text import statements
+from holdfast.errors import ConfigurationError, MigrationError
+from holdfast.postgres.migrate import Migration, MigrationStatus, apply_pending, body, load, read_status, refuse
+from holdfast.postgres.routes import Route
+from holdfast.services.migrator import Via
 
 _STYLES = {"applied": "green", "pending": "yellow", "edited": "red", "unknown": "red"}
 _ADVICE = {
@@ -30,35 +27,63 @@ migrate = typer.Typer(help="Bring the database's schema to this Holdfast's level
 
 
 @migrate.command()
-def up(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def up(
+    *,
+    via: Way = Via.AUTO,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show each pending statement; apply nothing.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for a file that is pasted by hand.")] = 900.0,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
     """Apply what is pending, each migration in its own transaction.
 
-    Where no connection gets through it says why, and writes all migrations as one text to paste into an SQL editor.
+    It takes the first way that gets through: DATABASE_URL; for a Supabase project its session pooler, then the
+    Management API (HTTPS alone, with SUPABASE_ACCESS_TOKEN); at last by hand, with the SQL editor.
     """
-    with _target(database_url, data_dir) as database:
-        try:
-            applied = migrate_up(database.dsn)
-        except DatabaseUnavailable as error:
-            raise (error if database.is_local else by_hand.unreachable(error, database.dsn)) from error
-        where = database.describe()
+    settings = read_settings(database_url, data_dir)
+    with reached(settings, via, as_json=as_json, wait=wait, dry_run=dry_run) as (route, statuses, where, tried):
+        applied = []
+        if dry_run:
+            refuse(statuses)
+            pending = {status.version for status in statuses if status.state == "pending"}
+            _show_statements([each for each in load() if each.version in pending], where, as_json=as_json)
+            return
+        for migration in apply_pending(route, statuses, waits=saying(as_json=as_json)):
+            applied.append(migration)
+            if not as_json:
+                show(Text.assemble(("applied ", "green"), migration.name))
+        _refuse_incomplete(route, applied)
     newest = load()[-1]
     if as_json:
         found = [{"version": migration.version, "name": migration.name} for migration in applied]
-        print_json(database=where, applied=found, version=newest.version)
+        print_json(database=where, via=route.name, tried=tried, applied=found, version=newest.version)
     elif applied:
-        for migration in applied:
-            show(Text.assemble(("applied ", "green"), migration.name))
         show(f"{where} is now at version {newest.version}")
     else:
         show(f"nothing to do: {where} is at version {newest.version}")
 
 
+def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
+    """Whoever ran the files, the ledger must show them: an answer of success alone is no proof."""
+    if not applied:
+        return
+    missing = [status.name for status in read_status(route) if status.state != "applied"]
+    if missing:
+        raise MigrationError(
+            f"{route.where} said that all went well, and its ledger does not show {', '.join(missing)}; nothing of a"
+            " file is kept without its record: run holdfast migrate up again"
+        )
+
+
 @migrate.command(epilog="Exit code 1 when the database is not at this Holdfast's level.")
-def status(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def status(
+    via: Way = Via.AUTO, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """What is applied, and what is not."""
-    with _target(database_url, data_dir) as database:
-        found = migrate_status(database.dsn)
-        where = database.describe()
+    settings = read_settings(database_url, data_dir)
+    with reached(settings, via, as_json=as_json) as (_, found, where, _):
+        pass
     up_to_date = all(entry.state == "applied" for entry in found)
     if as_json:
         migrations = [
@@ -86,21 +111,16 @@ def print_sql(
             sys.stdout.write(migration.text)
 
 
-@contextlib.contextmanager
-def _target(database_url: str | None, data_dir: Path | None) -> Iterator[Database]:
-    """The database at whatever level it is; the local server is started for it."""
-    settings = read_settings(database_url, data_dir)
-    if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        parse(url)
-        database = Database(url)
-    else:
-        server = EmbeddedPostgres(settings.data_dir)
-        database = Database(server.start(), server)
-    try:
-        yield database
-    finally:
-        database.release()
+def _show_statements(pending: list[Migration], where: str, *, as_json: bool) -> None:
+    found = [{"migration": each.name, "statements": statements(body(each.text))} for each in pending]
+    if as_json:
+        print_json(database=where, would_apply=found)
+        return
+    for each in found:
+        show(Text(f"-- {each['migration']}", "bold"))
+        for text in each["statements"]:
+            sys.stdout.write(f"{text};\n\n")
+    show(f"{where}: {len(found)} migrations would be applied; nothing was done")
 
 
 def _show_status(where: str, found: list[MigrationStatus]) -> None:

@@ -31,6 +31,15 @@ def parse(dsn: str) -> dict[str, str]:
     return parts
 
 
+def dsn_of(**parts: str | int) -> str:
+    """A connection string of its parts (libpq's keywords).
+
+    >>> dsn_of(host="db.example.org", dbname="app")
+    'host=db.example.org dbname=app'
+    """
+    return conninfo.make_conninfo("", **parts)
+
+
 def is_pooled(dsn: str) -> bool:
     """Whether a transaction pooler may stand in between: no prepared statements, no LISTEN, no session state."""
     parts = parse(dsn)
