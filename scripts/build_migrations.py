@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 POSTGRES = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres"
-MIGRATIONS, FUNCTIONS = POSTGRES / "migrations", POSTGRES / "functions"
+MIGRATIONS, FUNCTIONS, STATEMENTS = POSTGRES / "migrations", POSTGRES / "functions", POSTGRES / "sql"
 
 #: Function migrations, in the order of creation: a function in SQL must find what it calls.
 FROM_FUNCTIONS = {
@@ -88,6 +88,39 @@ FROM_FUNCTIONS = {
         "declare_schedules",
         "tick_schedule",
     ),
+    "009_access": ("secure_schema", "expose_functions"),
+    "010_functions_over_https": ("functions_over_https",),
+}
+
+#: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
+#: stands in the statement's comment; the body is the statement.
+FROM_STATEMENTS = {
+    "010_functions_over_https": (
+        "announce_channels",
+        "announce_service",
+        "begin_sweep",
+        "create_api_key",
+        "end_sweep",
+        "enqueue",
+        "enqueue_once",
+        "job",
+        "job_outcomes",
+        "key_ring",
+        "list_services",
+        "live_kinds",
+        "locked_stale_jobs",
+        "migration_records",
+        "note_api_key_use",
+        "open_incidents",
+        "ping",
+        "probe_find_stale_jobs",
+        "probe_rate_limit_requests",
+        "probe_stale_jobs_view",
+        "ring",
+        "run_status",
+        "suspects_waiting",
+        "withdraw_service",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
@@ -96,6 +129,17 @@ BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
 REVOKE = """
 REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
+"""
+#: From 009 on one function says who may do what; a migration that adds anything ends with it.
+FIRST_SECURED = 9
+SECURE = "\nSELECT holdfast.secure_schema();\n"
+
+OF_A_STATEMENT = """\
+{why}CREATE OR REPLACE FUNCTION holdfast.{signature}
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+{body}$function$;
 """
 
 HEADER = """\
@@ -129,10 +173,29 @@ $holdfast$;
 SEAL = "-- The checksum below covers every byte above this line.\n"
 
 
+def from_statement(name: str) -> str:
+    """A statement of sql/ as a function: its named parameters become $1, $2, in the order of its signature."""
+    lines = (STATEMENTS / f"{name}.sql").read_text().splitlines(keepends=True)
+    comment = [line for line in lines if line.startswith("--")]
+    first = next((number for number, line in enumerate(comment) if line.startswith("-- RPC ")), None)
+    if first is None:
+        raise SystemExit(f"{name}.sql has no line that begins with -- RPC and tells its signature")
+    signature = "\n    ".join(line.removeprefix("-- ").removeprefix("RPC ").strip() for line in comment[first:])
+    arguments = signature[signature.index("(") + 1 : signature.index(")")]
+    names = [each.split()[0] for each in arguments.split(",") if each.strip()]
+    body = "".join(line for line in lines if not line.startswith("--"))
+    for number, argument in enumerate(names, start=1):
+        body = body.replace(f"%({argument})s", f"${number}")
+    if "%(" in body:
+        raise SystemExit(f"{name}.sql has a parameter that its signature lacks")
+    return OF_A_STATEMENT.format(why="".join(comment[:first]), signature=signature, body=body.replace("%%", "%"))
+
+
 def body_of(name: str, current: str) -> str:
     if name in FROM_FUNCTIONS:
-        parts = [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
-        return "\n".join(parts) + REVOKE
+        parts = [from_statement(statement) for statement in FROM_STATEMENTS.get(name, ())]
+        parts += [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
+        return "\n".join(parts) + (SECURE if int(name[:3]) >= FIRST_SECURED else REVOKE)
     match = re.search(re.escape(BEGIN_BODY) + "(.*)" + re.escape(END_BODY), current, re.DOTALL)
     if match is None:
         raise SystemExit(f"{name}: no body between the markers {BEGIN_BODY!r} and {END_BODY!r}")

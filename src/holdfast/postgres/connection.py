@@ -15,10 +15,11 @@ from holdfast.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
     InvalidValue,
+    NeedsConnection,
     SchemaMismatch,
     WorkerGone,
 )
-from holdfast.postgres.dsn import is_pooled, shown
+from holdfast.postgres.dsn import is_pooled, is_rest, shown
 
 CONNECT_TIMEOUT = 5
 _TICK = 0.1
@@ -66,6 +67,11 @@ class PromptConnection(AsyncConnection[Any]):
 
 def parameters(dsn: str, *, application_name: str, statement_timeout: float | None = None) -> dict[str, Any]:
     """Keyword arguments for the driver's `connect`. `statement_timeout` in seconds, for direct connections."""
+    if is_rest(dsn):
+        raise NeedsConnection(
+            f"{application_name} needs a connection to Postgres, and here is HTTPS alone: set DATABASE_URL, where that"
+            " gets through"
+        )
     wanted: dict[str, Any] = {
         "autocommit": True,
         "connect_timeout": CONNECT_TIMEOUT,

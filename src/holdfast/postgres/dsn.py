@@ -12,6 +12,15 @@ _DIRECT_HOST = re.compile(r"db\.([a-z0-9]+)\.supabase\.co")
 _POOLER_USER = re.compile(r"[^.]+\.([a-z0-9]+)")
 
 
+def is_rest(dsn: str) -> bool:
+    """Whether this is no connection string but the address of a ledger over HTTPS (see `rest.py`).
+
+    >>> is_rest("https://:key@abcdef.supabase.co"), is_rest("postgresql:///app")
+    (True, False)
+    """
+    return dsn.startswith(("https://", "http://"))
+
+
 def parse(dsn: str) -> dict[str, str]:
     """The parts of a connection string (libpq's keywords); `ConfigurationError` when it is not one."""
     try:
@@ -42,6 +51,8 @@ def dsn_of(**parts: str | int) -> str:
 
 def is_pooled(dsn: str) -> bool:
     """Whether a transaction pooler may stand in between: no prepared statements, no LISTEN, no session state."""
+    if is_rest(dsn):
+        return True
     parts = parse(dsn)
     return parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX)
 
@@ -68,6 +79,8 @@ def supabase_project(dsn: str) -> str | None:
 
 def shown(dsn: str) -> str:
     """The connection string as it may be shown to people: never with its password."""
+    if is_rest(dsn):
+        return f"{dsn.partition('@')[2]} over HTTPS"
     parts = parse(dsn)
     where = parts.get("host") or parts.get("hostaddr") or "localhost"
     port = parts.get("port", "5432")

@@ -14,7 +14,10 @@ from importlib.resources import files
 from typing import Any
 
 from holdfast.errors import DatabaseTooOld, MigrationError, SchemaMismatch
-from holdfast.postgres.routes import MIN_SERVER_VERSION, Connected, Route, StatementError
+from holdfast.postgres.calls import Call
+from holdfast.postgres.dsn import is_rest
+from holdfast.postgres.rest import RestClient
+from holdfast.postgres.routes import MIN_SERVER_VERSION, READ_LIMIT, Connected, Route, StatementError
 from holdfast.postgres.statements import statement
 
 #: Seconds before a file that met a lock is sent again: each waits for a lock 3 s at most, so as to hold up nobody.
@@ -88,7 +91,9 @@ def compare(migrations: list[Migration], recorded: dict[int, tuple[str, str, str
 
 
 def migrate_status(dsn: str) -> list[MigrationStatus]:
-    """What is applied, pending, edited or unknown; reads only."""
+    """What is applied, pending, edited or unknown; reads only. Also over HTTPS, once 010 is applied."""
+    if is_rest(dsn):
+        return _status_over_https(dsn)
     with _connected(dsn) as route:
         return read_status(route)
 
@@ -162,6 +167,15 @@ def refuse(statuses: list[MigrationStatus]) -> None:
             raise SchemaMismatch(
                 f"the database is newer than this Holdfast: it has migration {status.name}; upgrade Holdfast"
             )
+
+
+def _status_over_https(dsn: str) -> list[MigrationStatus]:
+    client = RestClient(dsn)
+    try:
+        records = client.call(Call("migrate status", statement("migration_records"), {}, tuple), READ_LIMIT)
+    finally:
+        client.close()
+    return compare(load(), {version: (name, checksum, at) for version, name, checksum, at in records})
 
 
 @contextmanager

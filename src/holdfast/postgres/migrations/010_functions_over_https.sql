@@ -1,0 +1,357 @@
+-- Holdfast migration 010_functions_over_https
+-- To apply it by hand: paste the whole file into a SQL editor and run it, or: psql -f 010_functions_over_https.sql
+-- It is one statement and so one transaction, it may be run any number of times, and it records itself in
+-- holdfast.schema_migrations: once it is on record, running it again does nothing.
+DO $holdfast$
+BEGIN
+    SET LOCAL lock_timeout = '3s';
+    SET LOCAL client_min_messages = warning;
+    PERFORM pg_advisory_xact_lock(hashtextextended('holdfast.migrations', 0));
+    -- The catalog's tables are read, not asked through to_regclass: its cache may be older than the lock.
+    IF EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'holdfast' AND c.relname = 'schema_migrations') THEN
+        IF EXISTS (SELECT FROM holdfast.schema_migrations WHERE version = 10) THEN
+            RETURN;
+        END IF;
+    END IF;
+    EXECUTE $migration$
+-- migration body
+-- An alerter tells that it delivers to these channels; also the turn of the alerters, for others to see that they are alive.
+CREATE OR REPLACE FUNCTION holdfast.announce_channels(channels text[], every interval) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.monitors AS m
+SET swept_at = (SELECT holdfast.clock()),
+    every = $2::interval,
+    last_result = coalesce(m.last_result, '{}') || jsonb_build_object('channels',
+        coalesce(m.last_result -> 'channels', '{}')
+        || (SELECT jsonb_object_agg(c.name, (SELECT holdfast.clock())) FROM unnest($1::text[]) AS c (name)))
+WHERE m.name = 'deliver_notifications'
+RETURNING m.name
+$function$;
+
+-- A service tells that it is here, with what it was started.
+CREATE OR REPLACE FUNCTION holdfast.announce_service(id uuid, name text, host text, pid integer, version text, folder text, settings_hash text,
+    address text, bell_url text) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+INSERT INTO holdfast.services AS s (id, name, host, pid, version, folder, settings_hash, address, bell_url, started_at,
+    seen_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+        (SELECT holdfast.clock()), (SELECT holdfast.clock()))
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+RETURNING s.id
+$function$;
+
+-- Is it this process's turn to sweep? One process over all wins in each interval, without a leader, and gets what the last
+-- sweep left. A stamp from the future is one of a clock that was set back: nobody must wait for that time to come again.
+CREATE OR REPLACE FUNCTION holdfast.begin_sweep(name text, every interval) RETURNS SETOF jsonb
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.monitors AS m
+SET swept_at = (SELECT holdfast.clock()), every = $2::interval
+WHERE m.name = $1
+  AND (m.swept_at IS NULL OR m.swept_at <= (SELECT holdfast.clock()) - $2::interval
+       OR m.swept_at > (SELECT holdfast.clock()) + $2::interval)
+RETURNING coalesce(m.last_result, '{}')
+$function$;
+
+-- Keep a new key, unless there are 1,000 valid ones already: every instance of the API holds them all in memory.
+CREATE OR REPLACE FUNCTION holdfast.create_api_key(id text, name text, role text, secret_hash text, valid_for interval)
+    RETURNS TABLE (key_id text, key_name text, key_role text, created_at timestamptz, expires_at timestamptz,
+    revoked_at timestamptz, last_used_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+INSERT INTO holdfast.api_keys (id, name, role, secret_hash, created_at, expires_at)
+SELECT $1, $2, $3, $4, (SELECT holdfast.clock()),
+       (SELECT holdfast.clock()) + $5::interval
+WHERE (SELECT count(*) FROM holdfast.api_keys k
+       WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > (SELECT holdfast.clock()))) < 1000
+RETURNING id, name, role, created_at, expires_at, revoked_at, last_used_at
+$function$;
+
+-- What a sweep came to, for people and health checks.
+CREATE OR REPLACE FUNCTION holdfast.end_sweep(name text, result jsonb) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.monitors AS m SET last_result = $2::jsonb WHERE m.name = $1 RETURNING m.name
+$function$;
+
+-- Write jobs: the one statement for all connections, Holdfast's own and those of its callers. Both parameters are text,
+-- so that every driver sends them alike; one parse of `jobs` makes the arrays that enqueue_many takes. (Measured against
+-- arrays as parameters, in batches of 100 and 1,000: a fifth more jobs a second.)
+-- jobs: an array of objects; policies: {"policies": [...]}, which a job's `policy` is a position in.
+CREATE OR REPLACE FUNCTION holdfast.enqueue_jobs(jobs text, policies text) RETURNS TABLE (ord integer, id uuid, created boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT e.ord, e.id, e.created
+FROM (
+    SELECT array_agg(j.id) AS ids, array_agg(j.queue) AS queues, array_agg(j.kind) AS kinds, array_agg(j.args) AS args,
+           array_agg(j.priority) AS priorities, array_agg(j.run_at) AS run_ats,
+           array_agg(make_interval(secs => j.delay)) AS delays, array_agg(j.unique_key) AS unique_keys,
+           array_agg(j.group_key) AS group_keys, array_agg(j.limit_key) AS limit_keys,
+           array_agg(j.policy) AS policies, array_agg(j.traceparent) AS traceparents
+    FROM json_to_recordset(CAST($1 AS text)::json) AS j (
+        id uuid, queue text, kind text, args jsonb, priority smallint, run_at timestamptz, delay double precision,
+        unique_key text, group_key text, limit_key text, policy integer, traceparent text)) AS a
+CROSS JOIN LATERAL holdfast.enqueue_many(
+    a.ids, a.queues, a.kinds, a.args, a.priorities, a.run_ats, a.delays, a.unique_keys, a.group_keys, a.limit_keys,
+    a.policies, a.traceparents, CAST($2 AS text)::jsonb) AS e
+$function$;
+
+-- The same as enqueue, for a request that its caller has named (see the function enqueue_once).
+CREATE OR REPLACE FUNCTION holdfast.enqueue_request(scope text, key text, request_hash text, jobs text, policies text)
+    RETURNS TABLE (ord integer, id uuid, created boolean, replayed boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT e.ord, e.id, e.created, e.replayed
+FROM (
+    SELECT array_agg(j.id) AS ids, array_agg(j.queue) AS queues, array_agg(j.kind) AS kinds, array_agg(j.args) AS args,
+           array_agg(j.priority) AS priorities, array_agg(j.run_at) AS run_ats,
+           array_agg(make_interval(secs => j.delay)) AS delays, array_agg(j.unique_key) AS unique_keys,
+           array_agg(j.group_key) AS group_keys, array_agg(j.limit_key) AS limit_keys,
+           array_agg(j.policy) AS policies, array_agg(j.traceparent) AS traceparents
+    FROM json_to_recordset(CAST($4 AS text)::json) AS j (
+        id uuid, queue text, kind text, args jsonb, priority smallint, run_at timestamptz, delay double precision,
+        unique_key text, group_key text, limit_key text, policy integer, traceparent text)) AS a
+CROSS JOIN LATERAL holdfast.enqueue_once(
+    $1, $2, $3, a.ids, a.queues, a.kinds, a.args, a.priorities, a.run_ats, a.delays,
+    a.unique_keys, a.group_keys, a.limit_keys, a.policies, a.traceparents, CAST($5 AS text)::jsonb) AS e
+$function$;
+
+-- One job, whole.
+CREATE OR REPLACE FUNCTION holdfast.job(job_id uuid) RETURNS TABLE (id uuid, queue text, kind text, args jsonb, status text, priority smallint, run_at timestamptz, group_key text,
+    unique_key text, limit_key text, limit_max integer, lease bigint, worker_id uuid, attempts integer,
+    max_attempts integer, crashes integer, max_crashes integer, shared_crashes integer, suspect boolean,
+    rescues integer, retry_policy jsonb, rescue_policy text, timeout interval, silent_after interval,
+    deadline_at timestamptz, heartbeat_at timestamptz, claimed_at timestamptz, finished_at timestamptz,
+    settled_as text, cancel_requested_at timestamptz, progress jsonb, result jsonb, error jsonb, fingerprint text,
+    traceparent text, created_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT j.id, j.queue, j.kind, j.args, j.status, j.priority, j.run_at, j.group_key, j.unique_key, j.limit_key,
+       j.limit_max, j.lease, j.worker_id, j.attempts, j.max_attempts, j.crashes, j.max_crashes, j.shared_crashes,
+       j.suspect, j.rescues, j.retry_policy, j.rescue_policy, j.timeout, j.silent_after, j.deadline_at,
+       j.heartbeat_at, j.claimed_at, j.finished_at, j.settled_as, j.cancel_requested_at, j.progress, j.result,
+       j.error, j.fingerprint, j.traceparent, j.created_at
+FROM holdfast.jobs j
+WHERE j.id = $1
+$function$;
+
+-- Those of the given jobs that have ended, and those that are not in the ledger (missing).
+CREATE OR REPLACE FUNCTION holdfast.job_outcomes(ids uuid[]) RETURNS TABLE (id uuid, status text, result jsonb, error jsonb)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT g.id, coalesce(j.status, 'missing'), j.result, j.error
+FROM unnest($1::uuid[]) AS g (id)
+LEFT JOIN holdfast.jobs j ON j.id = g.id
+WHERE j.id IS NULL OR j.status IN ('succeeded', 'dead', 'cancelled')
+$function$;
+
+-- What an instance of the API must know to check keys by itself: the valid ones with their hashes and, without a row of its
+-- own, whether anybody ever made a key.
+CREATE OR REPLACE FUNCTION holdfast.key_ring() RETURNS TABLE (id text, name text, role text, secret_hash text, valid_for numeric)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT k.id, k.name, k.role, k.secret_hash, extract(epoch FROM k.expires_at - (SELECT holdfast.clock())) AS valid_for
+FROM holdfast.api_keys k
+WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > (SELECT holdfast.clock()))
+UNION ALL
+SELECT '', '', '', '', NULL
+WHERE EXISTS (SELECT FROM holdfast.api_keys k WHERE k.role <> 'canary')
+LIMIT 2000
+$function$;
+
+-- The services that were seen within the last minute.
+CREATE OR REPLACE FUNCTION holdfast.list_services()
+    RETURNS TABLE (id uuid, name text, host text, pid integer, version text, folder text, settings_hash text, address text,
+    bell_url text, started_at timestamptz, seen_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT s.id, s.name, s.host, s.pid, s.version, s.folder, s.settings_hash, s.address, s.bell_url, s.started_at, s.seen_at
+FROM holdfast.services s
+WHERE s.seen_at > (SELECT holdfast.clock()) - interval '1 minute'
+ORDER BY s.host, s.name, s.started_at
+LIMIT 500
+$function$;
+
+-- The kinds that live workers know.
+CREATE OR REPLACE FUNCTION holdfast.live_kinds() RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT DISTINCT k.name
+FROM holdfast.workers w
+CROSS JOIN LATERAL unnest(w.kinds) AS k (name)
+WHERE w.gone_at IS NULL
+ORDER BY k.name
+LIMIT 1000
+$function$;
+
+-- Jobs that have been due for rescue for over a minute and that no sweep could take, since somebody holds their row locked:
+-- who that is. The holder's transaction id stands in the row's xmax; where several hold it, it is not resolved (null).
+CREATE OR REPLACE FUNCTION holdfast.locked_stale_jobs(stale_after interval)
+    RETURNS TABLE (id uuid, reason text, pid integer, application_name text, state text, since timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT s.id, s.reason, a.pid, a.application_name, a.state, a.xact_start
+FROM holdfast.stale_jobs($1::interval, 1000, false, '00000000-0000-0000-0000-000000000000',
+                         '00000000-0000-0000-0000-000000000000') AS s
+JOIN holdfast.jobs j ON j.id = s.id
+LEFT JOIN holdfast.workers w ON w.id = s.worker_id
+LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = j.xmax
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE j.xmax <> '0'::xid
+  AND (SELECT holdfast.clock()) - interval '1 minute' > CASE s.reason
+      WHEN 'worker_gone' THEN w.gone_at
+      WHEN 'deadline_passed' THEN s.deadline_at
+      ELSE s.heartbeat_at + least(j.silent_after, $1::interval) END
+LIMIT 100
+$function$;
+
+-- The migrations on record. Only asked where the table exists.
+CREATE OR REPLACE FUNCTION holdfast.migration_records() RETURNS TABLE (version integer, name text, checksum text, applied_at text)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT m.version, m.name, m.checksum, m.applied_at::text AS applied_at
+FROM holdfast.schema_migrations m
+ORDER BY m.version
+$function$;
+
+-- When keys were used last, to the minute: who else notes the same one at this moment does it for both.
+CREATE OR REPLACE FUNCTION holdfast.note_api_key_use(ids text[]) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.api_keys AS k
+SET last_used_at = (SELECT holdfast.clock())
+WHERE k.id = ANY (ARRAY(
+    SELECT u.id FROM holdfast.api_keys u
+    WHERE u.id = ANY ($1::text[])
+      AND (u.last_used_at IS NULL OR u.last_used_at < (SELECT holdfast.clock()) - interval '1 minute')
+    FOR UPDATE SKIP LOCKED))
+RETURNING k.id
+$function$;
+
+-- The open incidents of some kinds.
+CREATE OR REPLACE FUNCTION holdfast.open_incidents(kinds text[])
+    RETURNS TABLE (kind text, key text, title text, arrivals bigint, open_for numeric)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT i.kind, i.key, i.title, i.arrivals, extract(epoch FROM (SELECT holdfast.clock()) - i.opened_at)
+FROM holdfast.incidents i
+WHERE i.status = 'open' AND i.kind = ANY ($1::text[])
+ORDER BY i.opened_at
+LIMIT 1000
+$function$;
+
+-- Does the ledger answer? Its clock, and the newest migration on record.
+CREATE OR REPLACE FUNCTION holdfast.ping() RETURNS TABLE (clock timestamptz, schema_version integer)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT holdfast.clock(), (SELECT max(m.version) FROM holdfast.schema_migrations m)
+$function$;
+
+-- Does find_stale_jobs() work?
+CREATE OR REPLACE FUNCTION holdfast.probe_find_stale_jobs() RETURNS SETOF bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT count(*) FROM holdfast.find_stale_jobs()
+$function$;
+
+-- Is the rate limiter's table there, and may we read it? Counted to 1,000.
+CREATE OR REPLACE FUNCTION holdfast.probe_rate_limit_requests() RETURNS SETOF bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT count(*) FROM (SELECT FROM holdfast.rate_limit_requests LIMIT 1000) r
+$function$;
+
+-- Does the view of stuck jobs work?
+CREATE OR REPLACE FUNCTION holdfast.probe_stale_jobs_view() RETURNS SETOF bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT count(*) FROM holdfast.stale_jobs_view
+$function$;
+
+-- Ring: tell whoever listens that these queues have work.
+CREATE OR REPLACE FUNCTION holdfast.ring(queues text[]) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT q FROM unnest($1::text[]) AS q CROSS JOIN LATERAL pg_notify('holdfast_bell', q) AS n
+$function$;
+
+-- Where the job of a run stands, while its lease is still the newest.
+CREATE OR REPLACE FUNCTION holdfast.run_status(worker_id uuid, id uuid, lease bigint) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT j.status
+FROM holdfast.jobs j
+WHERE j.id = $2 AND j.lease = $3 AND j.worker_id = $1
+$function$;
+
+-- Is a suspect due in one of these queues? Then a quarantine process must be started for it.
+CREATE OR REPLACE FUNCTION holdfast.suspects_waiting(queues text[], kinds text[]) RETURNS SETOF boolean
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT EXISTS (
+    SELECT FROM unnest($1::text[]) AS q (name)
+    CROSS JOIN unnest($2::text[]) AS k (name)
+    CROSS JOIN LATERAL (
+        SELECT FROM holdfast.jobs j
+        WHERE j.status = 'queued' AND j.queue = q.name AND j.kind = k.name AND j.lane = '!'
+          AND j.run_at <= (SELECT holdfast.clock())
+        LIMIT 1) probe)
+$function$;
+
+-- A service that ends cleanly takes its row with it.
+CREATE OR REPLACE FUNCTION holdfast.withdraw_service(id uuid) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DELETE FROM holdfast.services AS s WHERE s.id = $1 RETURNING s.id
+$function$;
+
+-- What can be called over HTTPS: the protocol's functions, the monitors', the limiter's, and what health and verify read.
+-- PostgREST keeps a list of what there is; where it listens, it makes a new one.
+SELECT holdfast.expose_functions(ARRAY[
+    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'claim',
+    'claim_notifications', 'collect_dead_jobs', 'count_events', 'create_api_key', 'dead_letter_groups', 'declare_schedules',
+    'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_request', 'find_stale_jobs',
+    'health_report', 'job', 'job_outcomes', 'key_ring', 'list_services', 'live_kinds', 'locked_stale_jobs',
+    'mark_workers_gone', 'migration_records', 'note_api_key_use', 'note_dead_letters', 'open_incidents', 'ping',
+    'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping',
+    'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
+    'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_set_rule', 'record_incidents',
+    'register_worker', 'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'settle',
+    'settle_notification', 'suspects_waiting', 'tick_schedule', 'withdraw_service']);
+NOTIFY pgrst, 'reload schema';
+
+SELECT holdfast.secure_schema();
+-- end of migration body
+    $migration$;
+-- The checksum below covers every byte above this line.
+    INSERT INTO holdfast.schema_migrations (version, name, checksum)
+    VALUES (10, '010_functions_over_https', '4e759f53a33cf253ed03acc8740bf3856390ef0fe9eaa6c741a1d98300606c0e');
+END
+$holdfast$;

@@ -1,0 +1,305 @@
+"""The ledger over HTTPS alone: its functions called through PostgREST, which is Supabase's Data API.
+
+The second, small way to run the same calls: what a `Call` says in SQL is said here as a function's name and arguments
+in JSON. Both come from one place, the signatures of the SQL functions. Slower than a connection: each call is a request
+of its own (milliseconds on one's own machine, tens of them over the internet), nothing listens for bells, and a
+handler's own transaction needs a connection.
+
+Sources: https://docs.postgrest.org (functions as RPC, errors), https://supabase.com/docs/guides/api/api-keys (new keys
+go into `apikey` alone; the older JWTs into both header fields).
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+from urllib.parse import quote, unquote, urlsplit
+from uuid import UUID
+
+from holdfast.errors import (
+    ConfigurationError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    HoldfastError,
+    IdempotencyKeyReused,
+    InvalidValue,
+    NeedsConnection,
+    SchemaMismatch,
+    WorkerGone,
+)
+from holdfast.postgres.calls import Call, Row
+from holdfast.postgres.extras import httpx_module
+from holdfast.postgres.signatures import Signature, of_function, of_statement
+from holdfast.postgres.supabase import KeyKind, key_kind
+
+_CALL = re.compile(r"SELECT (?:(?P<columns>[\w, ]+) FROM )?holdfast\.(?P<name>\w+)\((?P<given>.*)\)", re.DOTALL)
+_PLACEHOLDER = re.compile(r"%[sb](?:::[\w\[\]]+)*|coalesce\(%s[^()]*\)")
+_LITERALS = {"true": True, "false": False}
+_INTERVAL = re.compile(
+    r"(?:(?P<years>-?\d+) years? ?)?(?:(?P<months>-?\d+) mons? ?)?(?:(?P<days>-?\d+) days? ?)?"
+    r"(?:(?P<sign>-)?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>[\d.]+))?"
+)
+_SEEN = 160
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where PostgREST answers, and with which key."""
+
+    url: str
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """New keys are no JWTs: as a bearer token they are refused. The older ones are expected in both fields."""
+        fields = {"apikey": self.key, "User-Agent": "holdfast"}
+        if key_kind(self.key) is not KeyKind.SECRET:
+            fields["Authorization"] = f"Bearer {self.key}"
+        return fields
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for a key of a kind that this can never work with."""
+        kind = key_kind(self.key)
+        if kind in (KeyKind.ANON, KeyKind.PUBLISHABLE, KeyKind.ACCESS_TOKEN):
+            raise ConfigurationError(
+                f"SUPABASE_SERVICE_KEY holds a key of kind {kind}, which may not call the ledger; take a secret key"
+                " (sb_secret_..., or the older service_role key) from the page API Keys of the project's settings"
+            )
+
+
+def rest_address(url: str, key: str) -> str:
+    """The ledger's address as one text that travels like a connection string: never shown whole, as those are not."""
+    parts = urlsplit(url.rstrip("/"))
+    return f"{parts.scheme}://:{quote(key, safe='')}@{parts.netloc}{parts.path}"
+
+
+def place_of(address: str) -> Place:
+    """The opposite of `rest_address`."""
+    parts = urlsplit(address)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return Place(f"{parts.scheme}://{host}{port}{parts.path}", unquote(parts.password or ""))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call as a function and its arguments."""
+
+    signature: Signature
+    arguments: dict[str, Any]
+    columns: tuple[str, ...]
+
+
+def request_of(call: Call[Any]) -> Request:
+    """What a call is over HTTPS. Raises `NeedsConnection` for one that is no function."""
+    signature = of_statement(call.text)
+    if signature is not None and isinstance(call.parameters, dict):
+        given = {argument.name: call.parameters.get(argument.name) for argument in signature.arguments}
+        return Request(signature, _encoded(signature, given), tuple(name for name, _ in signature.columns))
+    found = _CALL.fullmatch(call.text)
+    signature = of_function(found["name"]) if found else None
+    if found is None or signature is None or not isinstance(call.parameters, tuple):
+        raise NeedsConnection(
+            f"{call.name} needs a connection to Postgres, and here is HTTPS alone: set DATABASE_URL, where that gets"
+            " through"
+        )
+    given = _given(found["given"], call.parameters, signature)
+    columns = tuple(name.strip() for name in (found["columns"] or "").split(",")) if found["columns"] else ("",)
+    return Request(signature, _encoded(signature, given), columns)
+
+
+def _given(text: str, parameters: tuple[Any, ...], signature: Signature) -> dict[str, Any]:
+    """The arguments by name: each place of the call is a placeholder, or true or false."""
+    places = re.findall(rf"{_PLACEHOLDER.pattern}|true|false", text)
+    values = iter(parameters)
+    named = zip(signature.arguments, places, strict=False)
+    return {argument.name: _LITERALS[place] if place in _LITERALS else next(values) for argument, place in named}
+
+
+def _encoded(signature: Signature, given: dict[str, Any]) -> dict[str, Any]:
+    """As JSON. What is None where there is a default is left out, so that the default holds."""
+    encoded = {}
+    for argument in signature.arguments:
+        if argument.name in given and not (given[argument.name] is None and argument.has_default):
+            encoded[argument.name] = _encode(given[argument.name], argument.type)
+    return encoded
+
+
+def _encode(value: Any, type: str) -> Any:
+    if value is None:
+        return None
+    if type.endswith("[]"):
+        if isinstance(value, str):
+            return [_encode(each, type[:-2]) for each in value.strip("{}").split(",") if each]
+        return [_encode(each, type[:-2]) for each in value]
+    if type in ("json", "jsonb"):
+        return json.loads(value) if isinstance(value, str | bytes) else value
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.6f} seconds"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    return str(value) if isinstance(value, UUID) else value
+
+
+def decode(value: Any, type: str) -> Any:
+    """A value of an answer, as the driver would give it."""
+    if value is None or type in ("json", "jsonb"):
+        return value
+    if type.endswith("[]"):
+        return [decode(each, type[:-2]) for each in value]
+    decoder = _DECODERS.get(type)
+    return value if decoder is None else decoder(value)
+
+
+def _interval(text: str) -> timedelta:
+    found = _INTERVAL.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no interval")
+    parts = {name: float(found[name] or 0) for name in ("years", "months", "days", "hours", "minutes", "seconds")}
+    clock = timedelta(hours=parts["hours"], minutes=parts["minutes"], seconds=parts["seconds"])
+    days = timedelta(days=parts["years"] * 365 + parts["months"] * 30 + parts["days"])
+    return days - clock if found["sign"] else days + clock
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "uuid": UUID,
+    "timestamptz": datetime.fromisoformat,
+    "interval": _interval,
+    "bytea": lambda text: bytes.fromhex(text.removeprefix("\\x")),
+}
+
+
+def rows_of(request: Request, content: Any) -> list[tuple[Any, ...]]:
+    """The rows of an answer, with the columns in the order in which the call asked for them."""
+    signature = request.signature
+    if signature.is_scalar:
+        type = signature.columns[0][1]
+        values = content if signature.is_set else [content]
+        return [(decode(value, type),) for value in values or []]
+    types = dict(signature.columns)
+    return [tuple(decode(row[name], types[name]) for name in request.columns) for row in content or []]
+
+
+def refusal(where: str, call: str, status: int, text: str, kind: str) -> HoldfastError:
+    """What an answer other than 2xx means, in our words."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return _no_json(where, status, text, kind)
+    code, said = str(found.get("code") or ""), str(found.get("message") or found.get("error") or text[:_SEEN])
+    if code == "HF001":
+        return WorkerGone(said)
+    if code == "HF002":
+        return IdempotencyKeyReused(said)
+    if code in ("PGRST202", "42883", "42P01", "3F000", "42703"):
+        return SchemaMismatch(
+            f"{where} has no function for {call} of this version ({said}); run: holdfast migrate up. Where that was"
+            " done just now, PostgREST has not yet read it: the SQL NOTIFY pgrst, 'reload schema' tells it"
+        )
+    if code == "PGRST106" or status == 406:
+        return DatabaseRefused(
+            f"{where} does not serve the schema public ({said}); add it to the exposed schemas in the API's settings"
+        )
+    if status in (401, 403) or code in ("42501", "PGRST301", "PGRST302", "PGRST303"):
+        return DatabaseRefused(
+            f"{where} refuses the key ({said}); set SUPABASE_SERVICE_KEY to a secret key of this project that has not"
+            " been revoked (sb_secret_..., or the older service_role key)"
+        )
+    if code.startswith("22") or code in ("PGRST102", "23514", "23502"):
+        return InvalidValue(said)
+    if code == "57014":
+        return DatabaseUnavailable(f"{where} ended {call}: it took longer than this role may (8 s on Supabase)")
+    if status == 404:
+        return DatabaseRefused(f"{where} answered 404 ({said}); set SUPABASE_URL to the project's address")
+    return DatabaseUnavailable(f"{where} could not do it now: {status} {code} {said}")
+
+
+def _no_json(where: str, status: int, text: str, kind: str) -> HoldfastError:
+    title = re.search(r"<title>\s*(.*?)\s*</title>", text, re.DOTALL | re.IGNORECASE)
+    page = f"{kind.partition(';')[0] or 'no content type'}" + (f", titled {title[1][:_SEEN]!r}" if title else "")
+    if status == 404:
+        return DatabaseRefused(f"{where} answered 404 ({page}); set SUPABASE_URL to the project's address")
+    return DatabaseUnavailable(f"{where} answered {status} and no JSON ({page}): a proxy in between?")
+
+
+class _Client:
+    """What the two clients share: where, what a call becomes, and what an answer means."""
+
+    def __init__(self, address: str) -> None:
+        self.place = place_of(address)
+        self.place.check()
+        self.httpx = httpx_module("the ledger")
+        self.where = f"{self.place.url} (HTTPS)"
+
+    def options(self, deadline: float) -> dict[str, Any]:
+        return {"timeout": self.httpx.Timeout(deadline, connect=min(deadline, 5.0))}
+
+    def path(self, request: Request) -> str:
+        return f"{self.place.url}/rest/v1/rpc/holdfast_{request.signature.name}"
+
+    def read(self, call: Call[Row], request: Request, answer: Any) -> list[tuple[Any, ...]]:
+        kind = answer.headers.get("content-type", "")
+        if not answer.is_success:
+            raise refusal(self.where, call.name, answer.status_code, answer.text, kind)
+        try:
+            content = answer.json() if answer.content else None
+        except ValueError:
+            raise _no_json(self.where, answer.status_code, answer.text, kind) from None
+        try:
+            return rows_of(request, content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SchemaMismatch(
+                f"{self.where} answered {call.name} in another form ({error!r}); run: holdfast migrate up"
+            ) from error
+
+    def fail(self, call: Call[Any], error: Exception, deadline: float) -> NoReturn:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, self.httpx.TimeoutException):
+            raise DatabaseUnavailable(f"{self.where} did not answer {call.name} within {deadline:g} s") from None
+        raise DatabaseUnavailable(f"{self.where} cannot be reached: {reason}") from error
+
+
+class RestClient(_Client):
+    """Calls from threads and plain programs."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._client = self.httpx.Client(headers=self.place.headers)
+
+    def call(self, call: Call[Row], deadline: float) -> list[tuple[Any, ...]]:
+        """The rows of a call; raises as the ledger over a connection does."""
+        request = request_of(call)
+        try:
+            answer = self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
+        except self.httpx.HTTPError as error:
+            self.fail(call, error, deadline)
+        return self.read(call, request, answer)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class AsyncRestClient(_Client):
+    """Calls from asyncio programs."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._client = self.httpx.AsyncClient(headers=self.place.headers)
+
+    async def call(self, call: Call[Row], deadline: float) -> list[tuple[Any, ...]]:
+        """The rows of a call; raises as the ledger over a connection does."""
+        request = request_of(call)
+        try:
+            answer = await self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
+        except self.httpx.HTTPError as error:
+            self.fail(call, error, deadline)
+        return self.read(call, request, answer)
+
+    async def close(self) -> None:
+        await self._client.aclose()
