@@ -23,6 +23,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
+from holdfast.postgres.rest import rest_address
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
 from holdfast.sqs.client import check_queue_url
@@ -220,6 +221,13 @@ class Settings(BaseModel):
         if isinstance(value, float) and value > LONGEST:
             raise ValueError("this is longer than ten years")
         return value
+
+    @property
+    def https_ledger(self) -> str | None:
+        """The ledger's address over HTTPS, with its key in it; None unless both are set."""
+        if self.supabase_url is None or self.supabase_service_key is None:
+            return None
+        return rest_address(self.supabase_url, self.supabase_service_key.get_secret_value())
 
     def with_changes(self, **changes: Any) -> "Settings":
         """These settings with some of them changed and checked again; None changes nothing."""

@@ -16,7 +16,8 @@ from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settin
 from holdfast.cli.output import clean, print_json, show, table
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
-from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
+from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
+from holdfast.postgres import reads
 from holdfast.postgres.dsn import parse, shown
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
@@ -70,7 +71,7 @@ async def _examine(settings: Settings, *, send_test: bool, as_json: bool) -> lis
 
 @contextlib.asynccontextmanager
 async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[Deployment]:
-    dsn, where = _database(settings)
+    dsn, where, detour = await _database(settings)
     ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
     try:
         services = await _services(ledger)
@@ -86,23 +87,46 @@ async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[D
                 slack=settings.slack_webhook_url,
                 send_test=send_test,
                 token=settings.api_key.get_secret_value() if settings.api_key else None,
+                detour=detour,
             )
     finally:
         await ledger.close()
 
 
-def _database(settings: Settings) -> tuple[str, str]:
-    """The database that the settings name. Nothing is started: what does not run is what is to be found out."""
+async def _database(settings: Settings) -> tuple[str, str, str]:
+    """The database that the settings name, and why it is reached over HTTPS alone, if so.
+
+    Nothing is started: what does not run is what is to be found out.
+    """
+    https = settings.https_ledger
     if settings.database_url is not None:
         dsn = settings.database_url.get_secret_value()
         parse(dsn)
-        return dsn, shown(dsn)
+        why = await _unreachable(dsn) if https is not None else None
+        if https is None or why is None:
+            return dsn, shown(dsn), ""
+        return https, shown(https), f"{why}; what can be asked over HTTPS is asked there"
+    if https is not None and settings.data_dir is None:
+        return https, shown(https), "DATABASE_URL is not set; what can be asked over HTTPS is asked there"
     server = EmbeddedPostgres(settings.data_dir)
     if server.pid is None:
         raise DatabaseUnavailable(
             f"no local Postgres runs in {server.data_dir}; start everything with: holdfast up (or set DATABASE_URL)"
         )
-    return server.dsn, f"local Postgres in {server.data_dir}"
+    return server.dsn, f"local Postgres in {server.data_dir}", ""
+
+
+async def _unreachable(dsn: str) -> str | None:
+    ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
+    try:
+        await ledger.one(reads.now())
+    except DatabaseRefused:
+        return None  # it answers, and what it says is to be told
+    except DatabaseUnavailable as error:
+        return str(error)
+    finally:
+        await ledger.close()
+    return None
 
 
 async def _services(ledger: AsyncLedger) -> list[Service]:

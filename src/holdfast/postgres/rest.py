@@ -270,11 +270,13 @@ class RestClient(_Client):
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self._client = self.httpx.Client(headers=self.place.headers)
+        self._client: Any = None
 
     def call(self, call: Call[Row], deadline: float) -> list[tuple[Any, ...]]:
         """The rows of a call; raises as the ledger over a connection does."""
         request = request_of(call)
+        if self._client is None:
+            self._client = self.httpx.Client(headers=self.place.headers)
         try:
             answer = self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
         except self.httpx.HTTPError as error:
@@ -282,7 +284,9 @@ class RestClient(_Client):
         return self.read(call, request, answer)
 
     def close(self) -> None:
-        self._client.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
 class AsyncRestClient(_Client):
@@ -290,11 +294,13 @@ class AsyncRestClient(_Client):
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self._client = self.httpx.AsyncClient(headers=self.place.headers)
+        self._client: Any = None
 
     async def call(self, call: Call[Row], deadline: float) -> list[tuple[Any, ...]]:
         """The rows of a call; raises as the ledger over a connection does."""
         request = request_of(call)
+        if self._client is None:
+            self._client = self.httpx.AsyncClient(headers=self.place.headers)
         try:
             answer = await self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
         except self.httpx.HTTPError as error:
@@ -302,4 +308,6 @@ class AsyncRestClient(_Client):
         return self.read(call, request, answer)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()

@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.core.api_keys import Role, make_key
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, NeedsConnection
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
 from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
@@ -51,6 +51,8 @@ class Doctor:
         deployment = self._deployment
         database = await ledger.check_database(deployment)
         yield database
+        if deployment.detour:
+            yield Finding("database.connection", "connection", Verdict.SKIP, deployment.detour)
         if database.verdict is Verdict.PASS:
             async for finding in self._ledger_side():
                 yield finding
@@ -121,6 +123,8 @@ async def _guarded(name: str, check: Awaitable[Finding | list[Finding]]) -> list
             found = await check
     except TimeoutError:
         return [Finding(f"{component}.ended", component, Verdict.FAIL, f"did not end within {DEADLINE:g} s")]
+    except NeedsConnection as error:
+        return [Finding(f"{component}.ended", component, Verdict.SKIP, _reason(error))]
     except Exception as error:
         return [Finding(f"{component}.ended", component, Verdict.FAIL, f"could not be looked at: {_reason(error)}")]
     return found if isinstance(found, list) else [found]

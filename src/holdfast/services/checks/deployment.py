@@ -13,7 +13,10 @@ from holdfast.services.sqs_watch import WatchedQueue
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here."""
+    """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here.
+
+    `detour`: why the ledger is reached over HTTPS and not over a connection.
+    """
 
     dsn: str
     where: str
@@ -25,6 +28,7 @@ class Deployment:
     slack: SecretStr | None = None
     send_test: bool = False
     token: str | None = None
+    detour: str = ""
     canary: str | None = None
 
     @property
