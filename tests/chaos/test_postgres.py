@@ -51,7 +51,7 @@ def test_postgres_stays_away_longer_than_leases_last(load: Chaos, prove: Prove) 
 def test_the_children_of_postgres_are_killed(load: Chaos, prove: Prove) -> None:
     """The postmaster ends all sessions and recovers."""
     fault_at = time.time()
-    backends = load.ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'holdfast worker%%'")
+    backends = load.ask("SELECT pid FROM pg_stat_activity WHERE application_name ~ '^holdfast (worker|settler)'")
     send(signal.SIGKILL, *(row["pid"] for row in backends))
     until(lambda: load.value("SELECT true"), "Postgres answers")
     judge(load, prove, "Postgres's children SIGKILL", fault_at, time.time())

@@ -88,8 +88,11 @@ def test_it_serves_the_probes_and_runs_the_jobs(database: str, conn: Session, fo
 
 def test_without_an_application_it_keeps_a_local_server_and_the_demo(data_dir: Path, tmp_path: Path) -> None:
     with running("up", "--port", "0", "--data-dir", str(data_dir), cwd=tmp_path) as up:
-        eventually(ready(address(up), 200), up.explain)
+        url = address(up)
+        eventually(ready(url, 200), up.explain)
         up.says("worker_started")
+        wrong = httpx.post(f"{url}/api/jobs", json={"kind": "holdfast.demo.digest", "args": {}})
+        assert (wrong.status_code, "path" in wrong.text) == (422, True), wrong.text
         up.signal(signal.SIGINT)
         assert up.ends() == 0, up.explain()
     assert f"local Postgres in {data_dir} (kept when this stops)" in up.text

@@ -104,6 +104,26 @@ async def test_async_and_plain_handlers_run_and_their_results_come_back(hf: Hold
         assert [await job.result(timeout=20) for job in jobs] == [{"a": 1, "b": "y"}, 6, None]
 
 
+async def test_arguments_that_another_program_nested_deeply_can_be_read(
+    hf: Holdfast, database: str, conn: Session
+) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+
+    async def depth(value: list[Any]) -> int:
+        found = 0
+        while value:
+            value, found = value[0], found + 1
+        return found
+
+    add(hf, depth)
+    job_id = support.enqueue(conn, kind="depth", args={"value": deep})
+    async with working(database, hf):
+        await until(lambda: support.job(conn, job_id)["status"] == "succeeded")
+    assert support.job(conn, job_id)["result"] == 300
+
+
 async def test_a_handler_knows_its_own_run(hf: Holdfast, database: str, conn: Session) -> None:
     seen: list[dict[str, Any]] = []
 
@@ -367,12 +387,12 @@ async def test_a_thread_is_asked_to_end_at_its_timeout_and_counts_as_it_ends(
     hf: Holdfast, database: str, conn: Session
 ) -> None:
     def raises(ctx: Context) -> None:
-        assert ctx._stop.wait(20)
+        assert ctx.wait_cancelled(20)
         assert ctx.cancelled
         raise RuntimeError("gave up")
 
     def finishes(ctx: Context) -> str:
-        assert ctx._stop.wait(20)
+        assert ctx.wait_cancelled(20)
         return "done after all"
 
     one, two = (add(hf, each, timeout=0.1, max_attempts=1) for each in (raises, finishes))
@@ -446,12 +466,12 @@ async def test_a_cancelled_thread_decides_how_it_ends(hf: Holdfast, database: st
 
     def stops(ctx: Context) -> None:
         begun.append("stops")
-        assert ctx._stop.wait(20)
+        assert ctx.wait_cancelled(20)
         raise RuntimeError("stopped")
 
     def finishes(ctx: Context) -> int:
         begun.append("finishes")
-        assert ctx._stop.wait(20)
+        assert ctx.wait_cancelled(20)
         return 1
 
     one, two = add(hf, stops), add(hf, finishes)
@@ -583,7 +603,7 @@ async def test_a_zombie_stops_writes_nothing_and_says_that_it_is_gone(
 
     def in_a_thread(ctx: Context) -> str:
         began.append(ctx)
-        assert ctx._stop.wait(20)
+        assert ctx.wait_cancelled(20)
         ended.append("in_a_thread")
         return "late"
 
@@ -757,8 +777,8 @@ async def test_a_stop_before_the_handler_s_first_step_gives_the_job_back(
 
     begin = worker.worker._begin
 
-    def begin_and_stop(job: Any) -> None:
-        begin(job)
+    def begin_and_stop(job: Any, may_begin: bool) -> None:
+        begin(job, may_begin)
         if job.lease == 1:
             worker.worker._runs[job.id].stop(StopReason.FENCED)
 
@@ -769,6 +789,26 @@ async def test_a_stop_before_the_handler_s_first_step_gives_the_job_back(
     assert [ctx.lease for ctx in gate.came] == [2]
     assert support.job(conn, job.id)["attempts"] == 0
     assert worker.worker._runs == {}
+
+
+async def test_a_slot_is_free_when_its_handler_has_ended_though_its_result_waits(
+    hf: Holdfast, database: str, conn: Session, gate: Gate
+) -> None:
+    async with working(database, hf, slots=1) as running:
+        (first,) = await gated(hf, gate)
+        with support.open_session(database) as somebody, somebody.transaction():
+            somebody.execute("SELECT FROM holdfast.jobs WHERE id = %s FOR UPDATE", (first,))
+            gate.open.set()
+            second = await _gated(hf).enqueue(2)
+            await until(lambda: len(gate.passed) == 2)
+            # No more results wait than there are slots.
+            third = await _gated(hf).enqueue(3)
+            await until(lambda: len(running.worker._runs) == 2)
+            assert support.job(conn, third.id)["status"] == "queued"
+            assert running.worker._free_slots() == 0
+        assert await third.result(timeout=20) == 3
+    assert await second.result(timeout=20) == 2
+    assert {support.job(conn, each)["lease"] for each in (first, second.id, third.id)} == {1}
 
 
 async def test_results_of_an_outage_are_told_when_it_is_over(

@@ -60,7 +60,7 @@ def api(
         clean = asyncio.run(
             supervise(
                 "api",
-                [api_spec(settings, database.dsn)],
+                [api_spec(settings, settings.app, database.dsn)],
                 settings,
                 kinds,
                 database=database,

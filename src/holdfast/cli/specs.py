@@ -25,15 +25,15 @@ def worker_specs(settings: Settings, app: str, dsn: str, supervisor_id: UUID) ->
     return [*workers, spec("quarantine", quarantine=True)]
 
 
-def api_spec(settings: Settings, dsn: str) -> ChildSpec:
-    """The API's process."""
+def api_spec(settings: Settings, app: str | None, dsn: str) -> ChildSpec:
+    """The API's process; with an application it knows the kinds, and checks what is enqueued against them."""
     from holdfast.cli.api_child import ApiPlan
     from holdfast.cli.api_child import command as api_command
 
     plan = ApiPlan(
         0,
         dsn,
-        settings.app,
+        app,
         told(settings),
         is_private=is_loopback(settings.host),
         has_slack=settings.slack_webhook_url is not None,

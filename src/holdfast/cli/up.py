@@ -79,7 +79,7 @@ def up(
         show_start(lines, database.dsn)
         supervisor_id = new_id()
         specs = [local_sqs_spec(local_sqs)] if local_sqs else []
-        specs.append(api_spec(settings, database.dsn))
+        specs.append(api_spec(settings, reference, database.dsn))
         specs += worker_specs(settings, reference, database.dsn, supervisor_id)
         specs.append(monitor_spec(settings, database.dsn, dlq=True, rings=True))
         clean = asyncio.run(

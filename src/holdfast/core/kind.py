@@ -126,7 +126,12 @@ class Kind:
         return self.name if key is None else fitting(f"{self.name}:{key}")
 
     def _values(self, model: BaseModel) -> dict[str, Any]:
-        return {field.alias or name: getattr(model, name) for name, field in self.arguments.model_fields.items()}
+        return {parameter: getattr(model, name) for parameter, name in self._fields}
+
+    @cached_property
+    def _fields(self) -> tuple[tuple[str, str], ...]:
+        """The handler's parameters, and what they are called in the model."""
+        return tuple((field.alias or name, name) for name, field in self.arguments.model_fields.items())
 
     def decode_arguments(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the handler from a job's row; `InvalidArguments` when they do not fit it."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from holdfast.postgres.statements import statement
@@ -29,8 +29,7 @@ class Call(Generic[Row]):
     row: Callable[..., Row]
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to be written, as `JobKind.prepare` makes it. `args` and `policy` are JSON text; `delay` is in seconds.
 
     >>> send_mail.options(delay=60).prepare(to="ada@example.org").delay
@@ -51,8 +50,7 @@ class NewJob:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """The answer for job number `ord` (from 1) of a call: its id, or that of the job which holds its unique key."""
 
     ord: int
@@ -70,8 +68,7 @@ class EnqueuedOnce:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job that this worker now runs, under a new lease."""
 
     id: UUID
@@ -97,8 +94,7 @@ class Claimed:
     claimed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The end of one run. `outcome`: complete, fail, release, snooze; `delay` in seconds (None: no further attempt)."""
 
     id: UUID
@@ -110,8 +106,7 @@ class Settlement:
     fingerprint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """`verdict`: applied, already, lost, locked. `status` is the job's now (None: no such job)."""
 
     id: UUID
@@ -120,8 +115,7 @@ class Settled:
     status: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseVerdict:
+class LeaseVerdict(NamedTuple):
     """`verdict` of check_leases: lost, cancel, unknown; of progress: applied, lost, locked."""
 
     id: UUID
@@ -219,6 +213,11 @@ def _seconds(values: Sequence[float | None]) -> list[timedelta | None]:
     return [None if value is None else timedelta(seconds=value) for value in values]
 
 
+def _words(values: list[str]) -> str:
+    """An array of plain words as Postgres writes it: the driver would look at each of them in Python."""
+    return "{" + ",".join(values) + "}"
+
+
 def _given(values: list[Any]) -> list[Any] | None:
     return values if any(value is not None for value in values) else None
 
@@ -309,7 +308,7 @@ def release_lost_claims(worker_id: UUID, claims: Sequence[tuple[UUID, int]]) -> 
     )
 
 
-_CLAIMED = ", ".join(Claimed.__dataclass_fields__)
+_CLAIMED = ", ".join(Claimed._fields)
 
 
 def claim(
@@ -346,9 +345,9 @@ def settle(worker_id: UUID, settlements: Sequence[Settlement], *, skip_locked: b
         " %s::jsonb)",
         (
             worker_id,
-            [settlement.id for settlement in settlements],
-            [settlement.lease for settlement in settlements],
-            [settlement.outcome for settlement in settlements],
+            _words([settlement.id.hex for settlement in settlements]),
+            _words([str(settlement.lease) for settlement in settlements]),
+            _words([settlement.outcome for settlement in settlements]),
             _given([settlement.result for settlement in settlements]),
             _given([settlement.error for settlement in settlements]),
             _given(list(_seconds([settlement.delay for settlement in settlements]))),

@@ -1,5 +1,6 @@
 """Open connections the one way that Holdfast needs them: with a deadline, found dead soon, safe behind a pooler."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection, Connection, waiting
 from psycopg.abc import PQGen
+from psycopg.adapt import AdaptersMap
+from psycopg.types.json import set_json_loads
+from pydantic_core import from_json
 
 from holdfast.errors import (
     DatabaseRefused,
@@ -22,6 +26,18 @@ from holdfast.errors import (
 from holdfast.postgres.dsn import is_pooled, is_rest, shown
 
 CONNECT_TIMEOUT = 5
+
+
+def _read_json(data: bytes | str) -> Any:
+    """JSON of the ledger, several times faster than json.loads; which reads what is nested too deeply for this."""
+    try:
+        return from_json(data)
+    except ValueError:
+        return json.loads(data)
+
+
+_ADAPTERS = AdaptersMap(psycopg.adapters)
+set_json_loads(_read_json, _ADAPTERS)
 _TICK = 0.1
 
 #: A refused connection has no SQLSTATE in the driver, only the server's words.
@@ -74,6 +90,7 @@ def parameters(dsn: str, *, application_name: str, statement_timeout: float | No
         )
     wanted: dict[str, Any] = {
         "autocommit": True,
+        "context": _ADAPTERS,
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": application_name,
         **_TCP,

@@ -8,6 +8,7 @@ answer can then reach nobody. The next call opens a new one.
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from typing import Protocol
@@ -66,7 +67,7 @@ class AsyncLedger:
             except DatabaseUnavailable:
                 self.drop()
                 raise
-        return [call.row(*row) for row in rows]
+        return list(itertools.starmap(call.row, rows))
 
     async def one(self, call: Call[Row]) -> Row:
         """Run a call that answers with exactly one row."""
@@ -162,7 +163,7 @@ class SyncLedger:
             except DatabaseUnavailable:
                 self._close()
                 raise
-        return [call.row(*row) for row in rows]
+        return list(itertools.starmap(call.row, rows))
 
     def one(self, call: Call[Row]) -> Row:
         """Run a call that answers with exactly one row."""

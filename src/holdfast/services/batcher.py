@@ -7,12 +7,16 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeVar, cast
 
 from holdfast.core.batches import first_batch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: Called with the result, or with None and what was raised instead.
+Told = Callable[[Result | None, BaseException | None], None]
 
 
 class Batcher(Generic[Item, Result]):
@@ -32,15 +36,19 @@ class Batcher(Generic[Item, Result]):
         self._send = send
         self._max_items = max_items
         self._weigh = weigh
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[tuple[Item, Told[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    def post(self, item: Item, told: Told[Result]) -> None:
+        """Queue an item; `told` is called with what becomes of it. Must not raise."""
+        self._waiting.append((item, told))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item; the future ends with its result."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+        self.post(item, partial(_resolve, future))
         return future
 
     async def idle(self) -> None:
@@ -58,21 +66,29 @@ class Batcher(Generic[Item, Result]):
             if self._waiting:
                 self._task = asyncio.get_running_loop().create_task(self._drain())
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+    def _next_batch(self) -> list[tuple[Item, Told[Result]]]:
         weights = (self._weigh(item) for item, _ in itertools.islice(self._waiting, self._max_items))
         return [self._waiting.popleft() for _ in range(first_batch(weights, most=self._max_items))]
 
-    async def _send_one(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _send_one(self, batch: list[tuple[Item, Told[Result]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
         except BaseException as error:
-            cancelled = isinstance(error, asyncio.CancelledError)
-            for _, future in batch:
-                if not future.done():
-                    future.cancel() if cancelled else future.set_exception(error)
+            for _, told in batch:
+                told(None, error)
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        for (_, told), result in zip(batch, results, strict=True):
+            told(result, None)
+
+
+def _resolve(future: "asyncio.Future[Result]", result: Result | None, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(cast("Result", result))
+    elif isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)

@@ -3,9 +3,9 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -65,7 +65,8 @@ class Context:
         self._settled = False
         self._committing = False
         self._unsure = False
-        self._stop = Event()
+        self._stopped = False
+        self._stop: Event | None = None
 
     @property
     def job_id(self) -> UUID:
@@ -124,7 +125,21 @@ class Context:
 
         An async handler gets `asyncio.CancelledError` instead.
         """
-        return self._stop.is_set()
+        return self._stopped
+
+    def wait_cancelled(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or until this run should end; whether it should. For plain functions.
+
+        >>> from holdfast import Context
+        >>> @hf.job()
+        ... def poll_printer(ctx: Context) -> str:
+        ...     while not printer_is_ready():
+        ...         if ctx.wait_cancelled(2):
+        ...             return "not printed"
+        ...     return "printed"
+        """
+        self._stop = self._stop or Event()
+        return self._stopped or self._stop.wait(seconds)
 
     @property
     def is_settled(self) -> bool:
@@ -143,7 +158,9 @@ class Context:
 
     def request_stop(self) -> None:
         """Set `cancelled`."""
-        self._stop.set()
+        self._stopped = True
+        if self._stop is not None:
+            self._stop.set()
 
     def doubt(self, is_unsure: bool) -> None:
         """Set `is_unsure`, which a process of the handler's own has told, or could not tell."""
@@ -254,19 +271,17 @@ class Context:
         raise JobSnoozed(delay)
 
 
-def use_context(context: Context) -> None:
-    """Make `current_context` answer with this context in the current execution context."""
-    _current.set(context)
+Outside = contextvars.Token["Context"]
 
 
-@contextmanager
-def entered(context: Context) -> Iterator[None]:
-    """Make `current_context` answer with this context while the block lasts."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def use_context(context: Context) -> Outside:
+    """Make `current_context` answer with this context in the current execution context, until it is left."""
+    return _current.set(context)
+
+
+def leave_context(outside: Outside) -> None:
+    """End what `use_context` began."""
+    _current.reset(outside)
 
 
 def current_context() -> Context:

@@ -17,7 +17,8 @@ from holdfast.core.kind import Kind
 from holdfast.core.payload import storable
 from holdfast.errors import GiveUp, InvalidResult
 from holdfast.postgres.calls import Claimed, Settlement
-from holdfast.services.context import Context, JobSnoozed, Report, entered
+from holdfast.services.context import Context, JobSnoozed, Report, leave_context, use_context
+from holdfast.services.deadlines import Deadlines
 from holdfast.services.isolation import (
     Answer,
     IsolatedCall,
@@ -51,6 +52,25 @@ class NotCommitted(Exception):
 class Run:
     """A claimed job in this process, from the answer of the claim to the answer of the settle."""
 
+    __slots__ = (
+        "_cancelled_for",
+        "_deadlines",
+        "_isolated",
+        "_isolation",
+        "_lost_after",
+        "_report",
+        "_thread",
+        "_worker_id",
+        "begun",
+        "context",
+        "finished",
+        "job",
+        "kind",
+        "stop_reason",
+        "stopped_at",
+        "task",
+    )
+
     def __init__(
         self,
         job: Claimed,
@@ -59,21 +79,24 @@ class Run:
         transactions: "Transactions | None",
         isolation: Isolation | None = None,
         *,
+        deadlines: Deadlines,
         worker_id: UUID,
         lost_after: float = 25.0,
     ) -> None:
         self.job = job
-        self._report = report
-        self._isolation = isolation
         self.kind = kind
         self.context = Context(job, report, transactions, worker_id=worker_id, lost_after=lost_after)
-        self._told_child = {"worker_id": str(worker_id), "lost_after": lost_after}
+        self._report = report
+        self._isolation = isolation
+        self._deadlines = deadlines
+        self._worker_id = worker_id
+        self._lost_after = lost_after
         self.stop_reason: StopReason | None = None
         self.stopped_at: float | None = None
         self.begun = False
         self.finished = False
         self.task: asyncio.Task[None] | None = None
-        self._cancelled_for: set[StopReason] = set()
+        self._cancelled_for: tuple[StopReason, ...] = ()
         self._thread: asyncio.Future[Any] | None = None
         self._isolated: IsolatedCall | None = None
 
@@ -111,7 +134,7 @@ class Run:
         # A task that is cancelled before its first step never takes one; it looks at the reason itself.
         may_cancel = self.begun and self._thread is None and not self.finished and not self.context.is_committing
         if self.task is not None and may_cancel and reason not in self._cancelled_for:
-            self._cancelled_for.add(reason)
+            self._cancelled_for += (reason,)
             self.task.cancel()
 
     def beat_accepted(self) -> None:
@@ -139,7 +162,8 @@ class Run:
         except Exception as error:
             # Most often InvalidArguments; a validator of the handler's own types may raise anything.
             return self._failure(error, delay=None)
-        timer = self._start_timer()
+        timeout = self.job.timeout
+        deadline = timeout and self._deadlines.add(timeout.total_seconds(), self._time_out)
         try:
             if self.kind.isolation == "process":
                 return await self._call_isolated(dice)
@@ -162,12 +186,13 @@ class Run:
                 return self._stopped(error, dice)
             return self._failure(error, delay=self._delay(dice))
         finally:
-            if timer is not None:
-                timer.cancel()
+            if deadline:
+                self._deadlines.drop(deadline)
 
     async def _call(self, arguments: dict[str, Any], threads: Executor) -> Any:
         first = (self.context,) if self.kind.wants_context else ()
-        with entered(self.context):
+        outside = use_context(self.context)
+        try:
             if self.kind.is_async:
                 return await self.kind.handler(*first, **arguments)
             inside = contextvars.copy_context()
@@ -175,6 +200,8 @@ class Run:
                 threads, lambda: inside.run(_call_plain, self.kind.handler, first, arguments)
             )
             return await self._thread
+        finally:
+            leave_context(outside)
 
     async def _call_isolated(self, dice: float) -> Settlement:
         if self._isolation is None:
@@ -183,7 +210,8 @@ class Run:
         self._isolated = IsolatedCall(self._isolation, lambda text: asyncio.wrap_future(self._report(text)))
         answer = await self._answer_of_child(
             {
-                **self._told_child,
+                "worker_id": str(self._worker_id),
+                "lost_after": self._lost_after,
                 "log_level": logging.getLogger().level,
                 "id": str(job.id),
                 "lease": job.lease,
@@ -215,11 +243,8 @@ class Run:
             self.context.doubt(True)  # it may have settled its job before it died
             raise
 
-    def _start_timer(self) -> asyncio.TimerHandle | None:
-        if self.job.timeout is None:
-            return None
-        seconds = self.job.timeout.total_seconds()
-        return asyncio.get_running_loop().call_later(seconds, self.stop, StopReason.TIMEOUT)
+    def _time_out(self) -> None:
+        self.stop(StopReason.TIMEOUT)
 
     def _stopped(self, error: BaseException, dice: float) -> Settlement:
         if self.stop_reason is StopReason.TIMEOUT and self.job.timeout is not None:

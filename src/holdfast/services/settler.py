@@ -15,7 +15,7 @@ from holdfast.events import LedgerLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import run_status
-from holdfast.services.batcher import Batcher
+from holdfast.services.batcher import Batcher, Told
 
 LONGEST_PAUSE = 5.0
 
@@ -23,7 +23,7 @@ Key = tuple[UUID, int]
 
 
 class Settler:
-    """`settle` returns the verdict for one run: applied, already or lost."""
+    """Verdicts of a run: applied, already or lost."""
 
     def __init__(self, ledger: AsyncLedger, worker_id: UUID, sinks: Sinks, *, dice: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -31,20 +31,48 @@ class Settler:
         self._sinks = sinks
         self._dice = dice
         self._locked: set[Key] = set()
+        self._waits: set[asyncio.Task[None]] = set()
         self._batcher: Batcher[calls.Settlement, calls.Settled] = Batcher(self._send, weigh=_weight)
 
+    def post(self, settlement: calls.Settlement, told: Told[calls.Settled]) -> None:
+        """Settle a run, and be told of its verdict: for those who need not wait."""
+
+        def heard(settled: calls.Settled | None, error: BaseException | None) -> None:
+            if settled is not None and settled.verdict == "locked":
+                self._wait_for(settlement, told)
+            else:
+                told(settled, error)
+
+        self._batcher.post(settlement, heard)
+
+    def _wait_for(self, settlement: calls.Settlement, told: Told[calls.Settled]) -> None:
+        async def wait() -> None:
+            told(await self._insist(settlement), None)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._waits.add(task)
+        task.add_done_callback(self._waits.discard)
+
     async def settle(self, settlement: calls.Settlement) -> calls.Settled:
+        """Settle a run, however long it takes."""
+        settled = await self._batcher.submit(settlement)
+        return settled if settled.verdict != "locked" else await self._insist(settlement)
+
+    async def _insist(self, settlement: calls.Settlement) -> calls.Settled:
+        """Settle a run whose row somebody holds locked."""
         key = (settlement.id, settlement.lease)
         pause = 0.1
+        self._locked.add(key)
         try:
-            while (settled := await self._batcher.submit(settlement)).verdict == "locked":
-                self._locked.add(key)
+            while True:
                 self._sinks.emit(LedgerLost("settle", f"somebody holds the row of job {settlement.id} locked"))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+                settled = await self._batcher.submit(settlement)
+                if settled.verdict != "locked":
+                    return settled
         finally:
             self._locked.discard(key)
-        return settled
 
     async def settle_if_held(self, settlement: calls.Settlement) -> calls.Settled:
         """`settle`, where the handler may have settled the run in its own transaction: then there is nothing to say."""
@@ -79,8 +107,8 @@ class Settler:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 skip_locked = True
             else:
-                found = {(row.id, row.lease): row for row in settled}
-                return [found[settlement.id, settlement.lease] for settlement in batch]
+                found = {(row.id.int, row.lease): row for row in settled}  # a number hashes faster than an id
+                return [found[settlement.id.int, settlement.lease] for settlement in batch]
 
     async def _apart(self, batch: Sequence[calls.Settlement], error: InvalidValue) -> list[calls.Settled]:
         """A value that Postgres refuses must not hold up the others: halve until it is alone, then end that job."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any, ParamSpec
 from uuid import UUID
@@ -41,6 +42,7 @@ from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
+from holdfast.services.deadlines import Deadlines
 from holdfast.services.isolation import Isolation
 from holdfast.services.periodic import Periodic
 from holdfast.services.pruner import Pruner
@@ -132,6 +134,9 @@ class Worker:
         self._sinks = sinks or Sinks()
         self._rng = rng or random.Random()  # noqa: S311
         self._runs: dict[UUID, Run] = {}
+        self._running = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._wake = asyncio.Event()
         self._draining = False
         self._gone = False
@@ -154,8 +159,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         settings = self._settings
         self._ledger = AsyncLedger(self._dsn, name=f"holdfast worker {self._id}")
-        self._settler = Settler(self._ledger, self._id, self._sinks, dice=self._rng.random)
+        self._ends = AsyncLedger(self._dsn, name=f"holdfast settler {self._id}")
+        self._settler = Settler(self._ends, self._id, self._sinks, dice=self._rng.random)
         self._reporter = Reporter(self._ledger, self._id)
+        self._deadlines = Deadlines()
         self._transactions = Transactions(self._dsn, self._id, lost_after=settings.timings.lost_after)
         self._pulse = Pulse()
         self._isolation = None if self._app is None else Isolation(self._app, self._trusted_until)
@@ -223,7 +230,9 @@ class Worker:
                 listening.cancel()
             await asyncio.to_thread(beat.stop)
             self._watchdog.stop()
+            self._deadlines.close()
             await self._transactions.close()
+            await self._ends.close()
             await self._ledger.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -235,7 +244,7 @@ class Worker:
             url,
             self._settings.queues,
             rung=self._ring,
-            has_room=lambda: self._ledger_answers and len(self._runs) < self._settings.slots,
+            has_room=lambda: self._ledger_answers and self._free_slots() > 0,
             failed=lambda error: self._sinks.emit(QueueLost("listen", str(error))),
             foreign=lambda: self._sinks.emit(ForeignMessageHeard(queue_name(url))),
         )
@@ -267,7 +276,7 @@ class Worker:
             elif self._settings.idle_exit is not None and now - idle_since > self._settings.idle_exit:
                 return
             plan = plan_claim(
-                free_slots=self._settings.slots - len(self._runs) if self._watchdog.trust is Trust.HEALTHY else 0,
+                free_slots=self._free_slots(),
                 batch=most,
                 last_was_full=last_was_full,
                 rung=self._rung,
@@ -299,6 +308,13 @@ class Worker:
             most = most_to_ask(most, batch=self._settings.batch, answered=True)
             last_was_full = claimed >= plan.ask
 
+    def _free_slots(self) -> int:
+        """Slots without a running handler; but no more results wait for the ledger than there are slots."""
+        if self._watchdog.trust is not Trust.HEALTHY:
+            return 0
+        slots = self._settings.slots
+        return min(slots - self._running, 2 * slots - len(self._runs))
+
     async def _claim(self, ask: int) -> int:
         """Claim behind the floor; from the front about each second, and before we believe that there is no more.
 
@@ -323,8 +339,11 @@ class Worker:
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
         call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
         jobs = sorted(await self._ledger.call(call), key=_place)
+        may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone
         for job in jobs:
-            self._begin(job)
+            self._begin(job, may_begin)
+        if self._running:
+            self._watchdog.handler_begins()
         return jobs
 
     def _ring(self) -> None:
@@ -341,10 +360,9 @@ class Worker:
     def _kind_names(self) -> list[str]:
         return sorted((*self._kinds, CANARY))
 
-    def _begin(self, job: calls.Claimed) -> None:
+    def _begin(self, job: calls.Claimed, may_begin: bool) -> None:
         kind = self._canary if job.kind == CANARY else self._kinds[job.kind]
         earlier = self._runs.get(job.id)
-        loop = asyncio.get_running_loop()
         if earlier is not None:
             # Our own older run of this job has not ended yet: never two at once. Look again a little later.
             self._aside(self._settler.settle(calls.Settlement(job.id, job.lease, "snooze", delay=5.0)))
@@ -355,26 +373,26 @@ class Worker:
             lambda text: self._reporter.report(job.id, job.lease, text),
             self._transactions,
             self._isolation,
+            deadlines=self._deadlines,
             worker_id=self._id,
             lost_after=self._settings.timings.lost_after,
         )
         self._runs[job.id] = run
-        if self._watchdog.trust is not Trust.HEALTHY or self._gone:
+        self._empty.clear()
+        if not may_begin:
+            # A claim whose answer came when we may no longer start anything.
             run.stop_reason = StopReason.LOST if self._gone else StopReason.FENCED
-            run.task = loop.create_task(self._give_back(run))
+            self._finish(run, calls.Settlement(job.id, job.lease, "release"))
         else:
-            self._watchdog.handler_begins()
-            run.task = loop.create_task(self._carry_out(run))
-
-    async def _give_back(self, run: Run) -> None:
-        """A claim whose answer came when we may no longer start anything."""
-        await self._finish(run, calls.Settlement(run.job.id, run.job.lease, "release"))
+            self._running += 1
+            run.task = asyncio.get_running_loop().create_task(self._carry_out(run))
 
     async def _carry_out(self, run: Run) -> None:
         run.begun = True
+        settlement: calls.Settlement | None
         if run.stop_reason is not None:
             # Asked to stop before the handler began.
-            settlement: calls.Settlement | None = calls.Settlement(run.job.id, run.job.lease, "release")
+            settlement = calls.Settlement(run.job.id, run.job.lease, "release")
         else:
             try:
                 settlement = await run.execute(self._threads, self._rng.random())
@@ -384,30 +402,51 @@ class Worker:
                 settlement = calls.Settlement(
                     run.job.id, run.job.lease, "fail", error=stored, delay=60.0, fingerprint="internal"
                 )
-        run.finished = True
-        await self._finish(run, settlement)
+        self._running -= 1
+        self._finish(run, settlement)
 
-    async def _finish(self, run: Run, settlement: calls.Settlement | None) -> None:
+    def _finish(self, run: Run, settlement: calls.Settlement | None) -> None:
+        """The handler has ended: tell the ledger how. Its slot is free from here on, its lease is ours until then."""
         run.finished = True
+        self._wake.set()
+        if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
+            self._forget(run)
+        elif run.context.is_unsure:
+            self._aside(self._settle_if_held(run, settlement))
+        else:
+            self._settler.post(settlement, partial(self._settled, run, settlement))
+
+    async def _settle_if_held(self, run: Run, settlement: calls.Settlement) -> None:
         try:
-            if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
-                return
-            settle = self._settler.settle_if_held if run.context.is_unsure else self._settler.settle
-            settled = await settle(settlement)
-            if settled.verdict == "lost":
-                self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
-            elif settlement.outcome == "fail" and settlement.error is not None:
-                self._sinks.emit(
-                    JobFailed(
-                        run.job.id, run.job.kind, run.job.lease, settled.status or "",
-                        _summary(settlement.error), settlement.fingerprint or "",
-                    )
-                )  # fmt: skip
-        except WorkerGone:
+            settled = await self._settler.settle_if_held(settlement)
+        except BaseException as error:
+            self._settled(run, settlement, None, error)
+            raise
+        self._settled(run, settlement, settled, None)
+
+    def _settled(
+        self, run: Run, settlement: calls.Settlement, settled: calls.Settled | None, error: BaseException | None
+    ) -> None:
+        self._forget(run)
+        if isinstance(error, WorkerGone):
             self._declared_gone()
-        finally:
-            del self._runs[run.job.id]
-            self._wake.set()
+        elif settled is None:
+            return
+        elif settled.verdict == "lost":
+            self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
+        elif settlement.outcome == "fail" and settlement.error is not None:
+            self._sinks.emit(
+                JobFailed(
+                    run.job.id, run.job.kind, run.job.lease, settled.status or "",
+                    _summary(settlement.error), settlement.fingerprint or "",
+                )
+            )  # fmt: skip
+
+    def _forget(self, run: Run) -> None:
+        del self._runs[run.job.id]
+        self._wake.set()
+        if not self._runs:
+            self._empty.set()
 
     # What the ledger and the watchdog say ------------------------------------------------------------
 
@@ -491,9 +530,8 @@ class Worker:
         return self._handlers_running()
 
     async def _wait_for_runs(self, seconds: float) -> None:
-        tasks = {run.task for run in self._runs.values() if run.task is not None}
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
 
     async def _end(self, leftovers: int) -> int:
         if self._gone:
@@ -511,7 +549,7 @@ class Worker:
 
     def _handlers_running(self) -> int:
         """A result that waits for the ledger is no handler: an outage must not cost the process that keeps it."""
-        return sum(1 for run in list(self._runs.values()) if not run.finished)
+        return self._running
 
     def _status(self) -> dict[str, Any]:
         return {"loop_lag": round(self._loop_lag, 3), "running": len(self._runs), "draining": self._draining}

@@ -14,6 +14,7 @@ from holdfast.core.kind import Kind
 from holdfast.postgres import calls, reads
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.transactions import Transactions
+from holdfast.services.deadlines import Deadlines
 from holdfast.services.reporter import Reporter
 from holdfast.services.run import Run
 
@@ -51,6 +52,7 @@ class Drain:
         self._id = new_id()
         self._ledger = AsyncLedger(dsn, name="holdfast testing")
         self._transactions = Transactions(dsn, self._id)
+        self._deadlines = Deadlines()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="holdfast-testing")
 
     async def __aenter__(self) -> "Drain":
@@ -62,6 +64,7 @@ class Drain:
         await self._ledger.call(calls.mark_seen_deaths([self._id], "stopped"))
         await self._transactions.close()
         await self._ledger.close()
+        self._deadlines.close()
         self._threads.shutdown(wait=False)
 
     async def run(self, queues: Sequence[str], *, reraise: bool) -> list[Ran]:
@@ -87,6 +90,7 @@ class Drain:
             _watched(self._hf.kinds[job.kind], raised),
             lambda text: self._reporter.report(job.id, job.lease, text),
             self._transactions,
+            deadlines=self._deadlines,
             worker_id=self._id,
         )
         run.begun = True

@@ -117,8 +117,7 @@ class _InlineContext(Context):
     """The context of a run that no ledger knows of."""
 
     def __init__(self, row: JobRow) -> None:
-        names = {field.name for field in dataclasses.fields(Claimed)}
-        known = {name: getattr(row, name) for name in names if name not in ("claimed_at", "lease")}
+        known = {name: getattr(row, name) for name in Claimed._fields if name not in ("claimed_at", "lease")}
         job = Claimed(**known, claimed_at=row.created_at, lease=1)
         super().__init__(job, self._keep, None, worker_id=UUID(int=0))
         self.told: Any = None
