@@ -54,7 +54,6 @@ FROM_FUNCTIONS = {
         "rate_limit_leave",
         "rate_limit_prune",
         "check_rate_limit",
-        "holdfast_check_rate_limit",
         "rate_limit_address",
         "postgrest_rate_limit",
     ),

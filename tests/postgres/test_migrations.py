@@ -102,7 +102,7 @@ def test_the_database_holds_the_function_bodies_that_are_in_the_folder(database:
             for each in rows(
                 conn,
                 "SELECT proname, prosrc FROM pg_proc WHERE (pronamespace = 'holdfast'::regnamespace"
-                " AND proname NOT IN ('clock', 'postgres_started_at')) OR proname = 'holdfast_check_rate_limit'",
+                " AND proname NOT IN ('clock', 'postgres_started_at'))",
             )
         }
     written = {}
@@ -151,7 +151,7 @@ def test_every_function_pins_its_search_path_and_runs_as_its_caller(database: st
 
 
 #: These run with their owner's rights, since roles without any call them; none is granted to anybody by default.
-OF_THE_OWNER = {"holdfast_check_rate_limit", "postgrest_rate_limit"}
+OF_THE_OWNER = {"postgrest_rate_limit"}
 
 
 def as_prepared(text: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 -- What can be called over HTTPS: the protocol's functions, the monitors', the limiter's, and what health and verify read.
 -- PostgREST keeps a list of what there is; where it listens, it makes a new one.
 SELECT holdfast.expose_functions(ARRAY[
-    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'claim',
+    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'check_rate_limit', 'claim',
     'claim_notifications', 'collect_dead_jobs', 'count_events', 'create_api_key', 'dead_letter_groups', 'declare_schedules',
     'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_request', 'find_stale_jobs',
     'health_report', 'job', 'job_outcomes', 'key_ring', 'list_services', 'live_kinds', 'locked_stale_jobs',

@@ -335,7 +335,7 @@ $function$;
 -- What can be called over HTTPS: the protocol's functions, the monitors', the limiter's, and what health and verify read.
 -- PostgREST keeps a list of what there is; where it listens, it makes a new one.
 SELECT holdfast.expose_functions(ARRAY[
-    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'claim',
+    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'check_rate_limit', 'claim',
     'claim_notifications', 'collect_dead_jobs', 'count_events', 'create_api_key', 'dead_letter_groups', 'declare_schedules',
     'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_request', 'find_stale_jobs',
     'health_report', 'job', 'job_outcomes', 'key_ring', 'list_services', 'live_kinds', 'locked_stale_jobs',
@@ -352,6 +352,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '4e759f53a33cf253ed03acc8740bf3856390ef0fe9eaa6c741a1d98300606c0e');
+    VALUES (10, '010_functions_over_https', 'ab8ead4a553c7e10323db9c60695260dabc556484e2bed691c8b0e3f02ab5194');
 END
 $holdfast$;
