@@ -1,5 +1,6 @@
-"""The rate limiter's tests once more, through PgBouncer in transaction mode."""
+"""The ledger's and the rate limiter's tests once more, through PgBouncer in transaction mode; and how it is known."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres.pgbouncer import VARIABLE
+from holdfast.postgres.bell import Bell
+from holdfast.postgres.connection import connect_async, connect_sync
+from holdfast.postgres.dsn import is_pooled
+from tests.postgres.pgbouncer import VARIABLE, pooled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "suite",
     [
+        "tests/postgres/test_protocol.py",
+        "tests/postgres/test_transitions.py",
+        "tests/postgres/test_locked_rows.py",
+        "tests/postgres/test_ringing.py",
+        "tests/postgres/test_prune.py",
+        "tests/postgres/test_dead_letters.py",
+        "tests/postgres/test_health_report.py",
+        "tests/postgres/test_migrations.py",
+        "tests/services/test_scheduler.py",
+        "tests/services/test_settler.py",
+        "tests/services/test_sweeper.py",
+        "tests/services/test_beat.py",
+        "tests/services/test_worker.py",
         "tests/postgres/test_rate_limit.py",
         "tests/services/test_limiter.py",
         "tests/services/test_limiter_outage.py",
@@ -31,3 +48,29 @@ def test_the_suite_passes_through_a_transaction_pooler(suite: str) -> None:
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ignored", ["extra_float_digits", "extra_float_digits,options"])
+async def test_a_transaction_pooler_is_known_by_what_it_says_whatever_its_port(database: str, ignored: str) -> None:
+    """On no port of its own it refuses our session settings, or it takes them and speaks of another process."""
+    with pooled(database, port=6432, ignored=ignored) as dsn:
+        assert not is_pooled(dsn)
+        blocking = connect_sync(dsn, application_name="holdfast")
+        assert is_pooled(dsn)
+        assert blocking.prepare_threshold is None
+        for number in range(20):
+            assert blocking.execute("SELECT %s::integer", (number,)).fetchone() == (number,)
+        blocking.close()
+    with pooled(database, port=6433, ignored=ignored) as dsn:
+        connection = await connect_async(dsn, application_name="holdfast")
+        assert is_pooled(dsn)
+        assert connection.prepare_threshold is None
+        await connection.close()
+        async with asyncio.timeout(30):
+            await Bell(dsn, ["default"], lambda: None).listen("holdfast bell")  # ends: LISTEN would hear nothing
+
+
+def test_a_direct_connection_is_not_taken_for_a_pooler(database: str) -> None:
+    connect_sync(database, application_name="holdfast").close()
+    assert not is_pooled(database)

@@ -14,6 +14,7 @@ from rich.text import Text
 from holdfast.app import new_id
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting, sqs_queues
 from holdfast.cli.output import clean, print_json, show, table
+from holdfast.cli.reaching import target_of
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
@@ -88,6 +89,8 @@ async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[D
                 send_test=send_test,
                 token=settings.api_key.get_secret_value() if settings.api_key else None,
                 detour=detour,
+                target=target_of(settings),
+                https=settings.https_ledger,
             )
     finally:
         await ledger.close()

@@ -8,6 +8,8 @@ from holdfast.errors import ConfigurationError
 
 POOLER_PORT = "6543"
 POOLER_SUFFIX = ".pooler.supabase.com"
+#: Addresses (host, port) at which this process has met a pooler.
+_found_pooled: set[tuple[str, str]] = set()
 _DIRECT_HOST = re.compile(r"db\.([a-z0-9]+)\.supabase\.co")
 _POOLER_USER = re.compile(r"[^.]+\.([a-z0-9]+)")
 
@@ -54,7 +56,18 @@ def is_pooled(dsn: str) -> bool:
     if is_rest(dsn):
         return True
     parts = parse(dsn)
-    return parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX)
+    if parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX):
+        return True
+    return _place(parts) in _found_pooled
+
+
+def note_pooled(dsn: str) -> None:
+    """A connection has shown that a pooler stands at this address, whatever its port says (see `connection.py`)."""
+    _found_pooled.add(_place(parse(dsn)))
+
+
+def _place(parts: dict[str, str]) -> tuple[str, str]:
+    return parts.get("host") or parts.get("hostaddr") or "", parts.get("port", "5432")
 
 
 def is_supabase_direct(dsn: str) -> bool:

@@ -18,7 +18,7 @@ from holdfast.core.health import Report
 from holdfast.errors import DatabaseError, NeedsConnection
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
-from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, workers
+from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, routes, workers
 from holdfast.services.checks.deployment import Deployment
 
 #: Seconds: for one check, and how long its canary key is valid.
@@ -53,6 +53,11 @@ class Doctor:
         yield database
         if deployment.detour:
             yield Finding("database.connection", "connection", Verdict.SKIP, deployment.detour)
+        if deployment.target is not None and (deployment.target.is_supabase or database.verdict is not Verdict.PASS):
+            works = database.verdict is Verdict.PASS
+            ways = routes.check_routes(deployment.target, deployment.https, seen_working=works)
+            for finding in await _guarded("check_routes", ways):
+                yield finding
         if database.verdict is Verdict.PASS:
             async for finding in self._ledger_side():
                 yield finding

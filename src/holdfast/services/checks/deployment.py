@@ -7,6 +7,7 @@ import httpx
 from pydantic import SecretStr
 
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.migrator import Target
 from holdfast.services.restarts import Here
 from holdfast.services.sqs_watch import WatchedQueue
 
@@ -15,7 +16,7 @@ from holdfast.services.sqs_watch import WatchedQueue
 class Deployment:
     """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here.
 
-    `detour`: why the ledger is reached over HTTPS and not over a connection.
+    `detour`: why the ledger is reached over HTTPS and not over a connection. `target` and `https`: every way to it.
     """
 
     dsn: str
@@ -29,6 +30,8 @@ class Deployment:
     send_test: bool = False
     token: str | None = None
     detour: str = ""
+    target: Target | None = None
+    https: str | None = None
     canary: str | None = None
 
     @property
