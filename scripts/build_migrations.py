@@ -88,7 +88,7 @@ FROM_FUNCTIONS = {
         "tick_schedule",
     ),
     "009_access": ("secure_schema", "expose_functions"),
-    "010_functions_over_https": ("functions_over_https",),
+    "010_functions_over_https": ("schema_catalog", "functions_over_https"),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature

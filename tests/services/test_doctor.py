@@ -90,7 +90,8 @@ async def test_a_deployment_that_works_passes_on_every_line(database: str) -> No
         findings = await examine(made)
     assert {each.id: each.verdict for each in findings} == dict.fromkeys(
         (
-            "database.answers", "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs",
+            "database.answers", "migrations.head", "schema.complete", "schema.rate_limit_requests",
+            "schema.find_stale_jobs",
             "schema.stale_jobs_view", "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
             "monitors.dead_job_monitor", "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end",
             "settings.in_force", "sqs.queues", "alerts.slack", "api.answers", "health.status", "health.private",
@@ -123,7 +124,8 @@ async def test_a_database_that_nobody_serves_is_unreachable_and_the_rest_is_skip
     assert exit_code(findings) == 3
     assert finding(findings, "health.status").verdict is Verdict.FAIL
     assert {each.id for each in findings if each.found == "needs the database"} == {
-        "migrations.head", "schema.rate_limit_requests", "schema.find_stale_jobs", "schema.stale_jobs_view",
+        "migrations.head", "schema.complete", "schema.rate_limit_requests",
+        "schema.find_stale_jobs", "schema.stale_jobs_view",
         "workers.live", "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
         "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end", "settings.in_force",
     }  # fmt: skip

@@ -8,12 +8,22 @@ import typer
 from rich.text import Text
 
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings
-from holdfast.cli.output import print_json, relative, show, table
+from holdfast.cli.output import first_line, print_json, relative, show, table
 from holdfast.cli.reaching import Way, reached, saying
 from holdfast.core.sql_text import statements
 from holdfast.errors import ConfigurationError, MigrationError
-from holdfast.postgres.migrate import Migration, MigrationStatus, apply_pending, body, load, read_status, refuse
+from holdfast.postgres.migrate import (
+    Migration,
+    MigrationStatus,
+    apply_pending,
+    body,
+    load,
+    read_status,
+    refuse,
+    refuse_behind,
+)
 from holdfast.postgres.routes import Route
+from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected
 from holdfast.services.migrator import Via
 
 _STYLES = {"applied": "green", "pending": "yellow", "edited": "red", "unknown": "red"}
@@ -94,6 +104,40 @@ def status(
     else:
         _show_status(where, found)
     raise typer.Exit(0 if up_to_date else 1)
+
+
+@migrate.command(
+    epilog="Exit code 1 when something is missing or differs; what others added in the schema is told and no failure."
+)
+def verify(
+    via: Way = Via.AUTO, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Compare what the database has, object by object, with what the migrations make."""
+    settings = read_settings(database_url, data_dir)
+    with reached(settings, via, as_json=as_json) as (route, statuses, where, _):
+        refuse_behind(statuses)
+        found = [SchemaObject(**each) for each in route.rows(CATALOG)]
+    differing = differences(found, [status.version for status in statuses])
+    wrong = [each for each in differing if each.file is not None]
+    if as_json:
+        print_json(database=where, matches=not wrong, differences=differing)
+    else:
+        _show_differences(where, differing, len(expected()))
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _show_differences(where: str, differing: list[Difference], objects: int) -> None:
+    for each in differing:
+        style = "yellow" if each.file is None else "red"
+        show(Text.assemble((f"{each.what:<8}", style), f"{each.kind} {each.name}"))
+        if each.what == "differs":
+            show(f"         has     {first_line(each.found)}", f"         wanted  {first_line(each.wanted)}")
+    files = sorted({each.file for each in differing if each.file is not None})
+    if files:
+        forget = f"DELETE FROM holdfast.schema_migrations WHERE version IN ({', '.join(map(str, files))})"  # noqa: S608
+        show(f"{where} is not what its migrations make; the way out: run the SQL {forget}; then: holdfast migrate up")
+    else:
+        show(f"{where} has what its migrations make: {objects} objects compared")
 
 
 @migrate.command("print")

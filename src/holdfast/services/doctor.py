@@ -28,6 +28,7 @@ KEY_VALID_FOR = 300.0
 #: The lines that are not looked at where the database, a look at the ledger, or the API is missing: id and component.
 _OF_THE_SCHEMA = {
     "migrations.head": "migrations",
+    "schema.complete": "schema",
     "schema.rate_limit_requests": "rate_limit_requests",
     "schema.find_stale_jobs": "find_stale_jobs()",
     "schema.stale_jobs_view": "stale_jobs_view",
@@ -82,7 +83,7 @@ class Doctor:
 
     async def _ledger_side(self) -> AsyncIterator[Finding]:
         deployment = self._deployment
-        for check in (ledger.check_migrations, ledger.check_objects):
+        for check in (ledger.check_migrations, ledger.check_schema, ledger.check_objects):
             for finding in await _guarded(check.__name__, check(deployment)):
                 yield finding
         try:

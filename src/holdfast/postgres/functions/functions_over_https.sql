@@ -9,6 +9,6 @@ SELECT holdfast.expose_functions(ARRAY[
     'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping',
     'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
     'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_set_rule', 'record_incidents',
-    'register_worker', 'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'settle',
+    'register_worker', 'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'schema_catalog', 'settle',
     'settle_notification', 'suspects_waiting', 'tick_schedule', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';

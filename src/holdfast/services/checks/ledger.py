@@ -10,6 +10,7 @@ from holdfast.errors import DatabaseError, DatabaseRefused, SchemaMismatch
 from holdfast.postgres import reads
 from holdfast.postgres.dsn import is_rest
 from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
+from holdfast.postgres.schema import differences, expected, schema_catalog
 from holdfast.services.checks.deployment import Deployment
 
 DATABASE = "database"
@@ -63,6 +64,22 @@ async def check_migrations(deployment: Deployment) -> Finding:
             return Finding("migrations.head", "migrations", Verdict.FAIL, f"{state}: {_some(names)}", code, fix)
     found = f"all applied, the last {_when(statuses)}"
     return Finding("migrations.head", "migrations", Verdict.PASS, found, code)
+
+
+async def check_schema(deployment: Deployment) -> Finding:
+    """Whether everything that the applied migrations make is there as they make it."""
+    statuses = await asyncio.to_thread(migrate_status, deployment.dsn)
+    applied = [status.version for status in statuses if status.state == "applied"]
+    code = f"{len(expected())} objects, compared one by one"
+    if len(applied) < len(load()):
+        return Finding("schema.complete", "schema", Verdict.SKIP, "not before all migrations are applied", code)
+    found = differences(await deployment.ledger.call(schema_catalog()), applied)
+    wrong = [f"{each.kind} {each.name} {each.what}" for each in found if each.file is not None]
+    if wrong:
+        return Finding("schema.complete", "schema", Verdict.FAIL, _some(wrong), code, "see: holdfast migrate verify")
+    return Finding(
+        "schema.complete", "schema", Verdict.PASS, "tables, indexes, functions, grants as they should be", code
+    )
 
 
 async def check_objects(deployment: Deployment) -> list[Finding]:
