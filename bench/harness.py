@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 PEERS = HERE / ".peers"
-GROUPS = ("ratelimit",)
+GROUPS = ("jobs", "tables", "enqueue", "latency", "rescue", "ratelimit")
 ROUNDS = 5
 #: Seconds within which a measurement must end, so that no peer can hold up the others.
 PATIENCE = 60.0
@@ -67,7 +67,8 @@ def measure(row: Row, rounds: int = ROUNDS) -> Result:
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
         for name in order:
             seen[name].append(sides[name]())
-    best = max((name for name in row.peers), key=lambda name: statistics.median(seen[name]), default=None)
+    choose = max if row.least else min
+    best = choose(row.peers, key=lambda name: statistics.median(seen[name]), default=None)
     judged = seen["us"] if best is None else [us / peer for us, peer in zip(seen["us"], seen[best], strict=True)]
     middle = statistics.median(judged)
     met = middle >= row.target if row.least else middle <= row.target
@@ -179,9 +180,9 @@ def workers() -> Iterator[Callable[..., Worker]]:
             worker.close()
 
 
-def python_peers(*requirements: str) -> str:
+def python_peers(*requirements: str, name: str = "python") -> str:
     """The interpreter of an environment with these packages, made when it is missing."""
-    folder = PEERS / "python"
+    folder = PEERS / name
     python = folder / "bin" / "python"
     stamp = folder / "made-of"
     wanted = "\n".join(requirements)
@@ -193,9 +194,9 @@ def python_peers(*requirements: str) -> str:
     return str(python)
 
 
-def node_peers(*requirements: str) -> Path:
+def node_peers(*requirements: str, name: str = "node") -> Path:
     """A folder whose node_modules hold these packages."""
-    folder = PEERS / "node"
+    folder = PEERS / f"node-{name}"
     stamp = folder / "made-of"
     wanted = "\n".join(requirements)
     if not stamp.exists() or stamp.read_text() != wanted:

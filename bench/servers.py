@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psycopg
+
 from bench.harness import NotRun
 from holdfast.postgres.embedded import DATABASE, ROLE, EmbeddedPostgres
 from holdfast.postgres.migrate import migrate_up
@@ -50,7 +52,9 @@ def postgres(base: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[str
         )
     try:
         wait_for(port, process)
-        yield f"postgresql://{ROLE}@127.0.0.1:{port}/{DATABASE}"
+        dsn = f"postgresql://{ROLE}@127.0.0.1:{port}/{DATABASE}"
+        wait_until_it_answers(dsn)
+        yield dsn
     finally:
         process.send_signal(signal.SIGINT)  # its fast shutdown: clients are not waited for
         try:
@@ -76,6 +80,16 @@ def redis(base: Path) -> Iterator[int]:
         process.wait(20)
 
 
+def versions(dsn: str) -> dict[str, str]:
+    """What is worth knowing of a Postgres and of our driver."""
+    found = {"psycopg": psycopg.__version__}
+    with psycopg.connect(dsn) as connection:
+        for name in ("server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size"):
+            row = connection.execute(f"SHOW {name}".encode()).fetchone()
+            found[name] = str(row[0]) if row else "?"
+    return found
+
+
 def redis_version() -> str:
     """Its version, or that there is none."""
     program = shutil.which("redis-server")
@@ -91,6 +105,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_until_it_answers(dsn: str) -> None:
+    """A Postgres that listens may still be starting up."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(dsn).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -95,6 +95,7 @@ FROM_FUNCTIONS = {
 #: stands in the statement's comment; the body is the statement.
 FROM_STATEMENTS = {
     "010_functions_over_https": (
+        "adopt_notifications",
         "announce_channels",
         "announce_service",
         "begin_sweep",
@@ -102,19 +103,26 @@ FROM_STATEMENTS = {
         "end_sweep",
         "enqueue",
         "enqueue_once",
+        "enqueue_one",
         "job",
+        "job_events",
         "job_outcomes",
         "key_ring",
+        "list_jobs",
+        "list_rate_limits",
         "list_services",
+        "list_workers",
         "live_kinds",
         "locked_stale_jobs",
         "migration_records",
         "note_api_key_use",
         "open_incidents",
+        "pause_channel",
         "ping",
         "probe_find_stale_jobs",
         "probe_rate_limit_requests",
         "probe_stale_jobs_view",
+        "rate_limit_table",
         "ring",
         "run_status",
         "suspects_waiting",
@@ -181,7 +189,7 @@ def from_statement(name: str) -> str:
         raise SystemExit(f"{name}.sql has no line that begins with -- RPC and tells its signature")
     signature = "\n    ".join(line.removeprefix("-- ").removeprefix("RPC ").strip() for line in comment[first:])
     arguments = signature[signature.index("(") + 1 : signature.index(")")]
-    names = [each.split()[0] for each in arguments.split(",") if each.strip()]
+    names = [each.split()[0].strip('"') for each in arguments.split(",") if each.strip()]
     body = "".join(line for line in lines if not line.startswith("--"))
     for number, argument in enumerate(names, start=1):
         body = body.replace(f"%({argument})s", f"${number}")

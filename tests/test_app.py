@@ -26,6 +26,7 @@ from holdfast import (
 )
 from holdfast.app import new_id
 from holdfast.core.options import Options
+from holdfast.errors import InvalidValue
 from holdfast.handles import Job, JobKind
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.waiter import Waiter
@@ -181,6 +182,21 @@ async def test_many_jobs_are_written_in_order_with_their_own_kinds_and_policies(
         assert (rows[job.id]["args"], rows[job.id]["max_attempts"]) == expected
 
 
+async def test_a_transaction_that_fails_is_told_and_the_same_jobs_may_be_given_again(
+    hf: Holdfast, conn: Session
+) -> None:
+    kind = mail_kind(hf)
+    prepared = [kind.prepare(f"u{n}") for n in range(3_500)]
+    bad = prepared[1_500]._replace(kind="x" * 201)
+    with pytest.raises(InvalidValue, match="kind must have 1 to 200 characters"):
+        await hf.enqueue_many([*prepared[:1_500], bad, *prepared[1_501:]])
+    written = {row["id"] for row in jobs(conn)}
+    assert {job.id for job in prepared[:1_000]} <= written
+    assert not {job.id for job in prepared[1_000:2_000]} & written
+    assert all(job.created for job in await hf.enqueue_many(prepared))
+    assert len(jobs(conn)) == 3_500
+
+
 async def test_no_jobs_are_no_trouble(hf: Holdfast) -> None:
     assert await hf.enqueue_many([]) == []
     assert hf.enqueue_many_sync([]) == []
@@ -258,10 +274,15 @@ async def test_an_id_given_twice_is_one_job_with_the_first_arguments(hf: Holdfas
     assert [row["args"]["to"] for row in jobs(conn)] == ["ann"]
 
 
-async def test_an_enqueue_whose_answer_was_lost_is_written_once(relay: Relay, conn: Session) -> None:
+@pytest.mark.parametrize(
+    ("options", "statement"), [({}, b"holdfast.enqueue("), ({"priority": 3}, b"holdfast.enqueue_many(")]
+)
+async def test_an_enqueue_whose_answer_was_lost_is_written_once(
+    relay: Relay, conn: Session, options: dict[str, Any], statement: bytes
+) -> None:
     async with app_on(relay.dsn) as hf:
-        lost = relay.lose_answer(b"enqueue_many(")
-        job = await mail_kind(hf).enqueue("ann")
+        lost = relay.lose_answer(statement)
+        job = await mail_kind(hf).options(**options).enqueue("ann")
         assert lost.is_set()
     assert [row["id"] for row in jobs(conn)] == [job.id]
     assert job.created
@@ -269,7 +290,7 @@ async def test_an_enqueue_whose_answer_was_lost_is_written_once(relay: Relay, co
 
 async def test_the_blocking_twin_writes_once_too_when_its_answer_was_lost(relay: Relay, conn: Session) -> None:
     hf = app_on(relay.dsn)
-    lost = relay.lose_answer(b"enqueue_many(")
+    lost = relay.lose_answer(b"holdfast.enqueue(")
     job = await asyncio.to_thread(mail_kind(hf).enqueue_sync, "ann")
     assert lost.is_set()
     await asyncio.to_thread(hf.close_sync)
@@ -293,7 +314,7 @@ async def test_a_hundred_callers_share_round_trips_and_one_connection(relay: Rel
     async with app_on(relay.dsn) as hf:
         kind = mail_kind(hf)
         handles = await asyncio.gather(*(kind.enqueue(f"u{n}") for n in range(100)))
-    assert relay.count(b"enqueue_many(") <= 5
+    assert relay.count(b"holdfast.enqueue") <= 5
     assert relay.connected("holdfast app") == 1
     to = {row["id"]: row["args"]["to"] for row in jobs(conn)}
     assert [to[job.id] for job in handles] == [f"u{n}" for n in range(100)]

@@ -258,6 +258,8 @@ class Holdfast:
     async def enqueue_many(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
         """Write prepared jobs, in transactions of at most 1,000; the handles in the same order.
 
+        Where one of them fails, others may be written: give the same jobs again, and each is there once.
+
         conn: your own asyncio connection or session, with an open transaction: they are written in it (see
         `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`.
 
@@ -447,8 +449,8 @@ class Holdfast:
     async def rate_limit(self, key: str, limit: int, window: float = 60.0, *, cost: int = 1) -> Decision:
         """Ask for a request of `key` to be admitted: at most `limit` in any `window` seconds, over all processes.
 
-        Decided in Postgres within 50 ms; while that does not answer, in this process's memory by the same rule, which
-        the decision's `source` tells. Never raises for want of Postgres.
+        Decided in Postgres, which has 50 ms to answer; when it does not, in this process's memory by the same rule,
+        which the decision's `source` tells. Never raises for want of Postgres.
 
         >>> decision = await hf.rate_limit("user:42", limit=100, window=60)
         >>> decision.allowed, decision.remaining  # refused: again after decision.retry_after seconds

@@ -1,12 +1,13 @@
 """`holdfast limits`: what an operator sees and does."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Answer, holdfast
-from tests.support import Session, row
+from tests.support import Session, advance, row
 
 
 @pytest.fixture
@@ -38,6 +39,12 @@ def test_the_top_shows_hashes_and_show_tells_whose_they_are(limits) -> None:
     assert f"user:ann is {ann} in the ledger" in shown.out
     assert json.loads(limits("show", "--hash", ann, "--json").out)["identities"][0]["refused"] == 2
     assert "user" not in top.out
+
+
+def test_what_has_left_its_windows_is_not_told_as_in_them(limits, conn: Session) -> None:
+    advance(conn, timedelta(days=40))
+    for answer in (limits("top", "--json"), limits("show", "user:ann", "--json")):
+        assert {each["admitted"] for each in json.loads(answer.out)["identities"]} == {0}
 
 
 def test_a_reset_a_block_and_an_allowance_take_effect(limits, conn: Session) -> None:
@@ -75,6 +82,7 @@ def test_the_list_tells_how_the_table_is(limits, conn: Session) -> None:
     ("args", "words"),
     [
         (["show"], "whose?"),
+        (["block", ""], "KEY is empty"),
         (["reset", "user:ann", "--hash", "0" * 32], "whose?"),
         (["block", "user:ann", "--for", "soon"], "looks like 90"),
         (["show", "--hash", "ann"], "limits top"),

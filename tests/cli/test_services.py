@@ -3,23 +3,26 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 import yaml
+from psycopg.types.json import Jsonb
 
 from tests.cli.command import Running, eventually, holdfast, running
 from tests.cli.test_up import address, child_pid, ready
 from tests.cli.test_verify import finding, verdicts, verify
 from tests.notify.slack_server import SlackServer
 from tests.sqs.local import LocalSqs
-from tests.support import Session, claim_one, enqueue, job, mark_gone, register
+from tests.support import Session, advance, claim_one, enqueue, job, mark_gone, register, rows, seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
@@ -105,6 +108,27 @@ def test_the_stale_job_monitor_alone_takes_jobs_back_and_logs_each_sweep(
         monitor.says("result=rescued 0")
 
 
+def test_an_alerter_killed_between_the_post_and_its_record_leaves_an_alert_that_is_told_again(
+    database: str, conn: Session, folder: Path, slack: SlackServer
+) -> None:
+    change = {
+        "id": str(uuid4()), "action": "open", "kind": "dead_letters_counted", "key": "q", "title": "2 in q",
+        "arrivals": 1, "content": {"title": "2 in q"},
+    }  # fmt: skip
+    conn.execute("SELECT holdfast.record_incidents(%s, ARRAY['slack'])", (Jsonb([change]),))
+    where = {"DATABASE_URL": database, "SLACK_WEBHOOK_URL": slack.webhook}
+    slack.takes_without_an_answer()
+    with running("monitor", "dlq", cwd=folder, **where) as monitor:
+        eventually(lambda: slack.titles == ["2 in q"], monitor.explain)
+        os.killpg(child_pid(monitor, "monitors"), signal.SIGKILL)
+        slack.answers(200)
+        advance(conn, seconds(61))
+        eventually(lambda: slack.titles == ["2 in q"] * 2, monitor.explain)
+        left = "SELECT FROM holdfast.notifications WHERE delivered_at IS NULL"
+        eventually(lambda: not rows(conn, left), monitor.explain)
+        assert "secret-of-slack" not in monitor.explain()
+
+
 def test_a_start_tells_which_service_runs_with_older_settings(database: str, folder: Path) -> None:
     where = {"DATABASE_URL": database, "HOLDFAST_MONITORS": "false"}
     with running("worker", "tasks", cwd=folder, **where) as worker:
@@ -130,6 +154,20 @@ def test_settings_that_cannot_be_right_are_refused_with_the_reason(
     answer = holdfast("monitor", "dlq", cwd=folder, DATABASE_URL="postgresql://u@127.0.0.1:1/x", **given)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_local_sqs_server_says_why_it_cannot_start_and_that_it_ended(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = holdfast("local-sqs", "--port", port, cwd=folder)
+    assert answer.code == 2
+    assert "address already in use; give another (--host, --port)" in " ".join(answer.err.split())
+    with running("local-sqs", "--port", "0", cwd=folder) as server:
+        server.says("the local SQS server answers")
+        (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        server.says("the local SQS server ended by itself, with exit code -9")
+        assert server.ends() == 1
 
 
 def test_a_queue_of_the_team_s_own_is_watched_and_never_rung(database: str, folder: Path, sqs: LocalSqs) -> None:

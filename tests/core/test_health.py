@@ -147,6 +147,8 @@ def test_a_queue_of_sqs_that_cannot_be_asked_fails_the_queues() -> None:
 
 def test_limits_in_memory_are_a_warning() -> None:
     assert check("rate_limits", limiter=Limiter("memory")).status is Status.WARN
+    assert "does not answer" in check("rate_limits", limiter=Limiter("memory")).output
+    assert "holdfast verify" in check("rate_limits", limiter=Limiter("memory", lacks_schema=True)).output
     assert check("rate_limits", limiter=Limiter("postgres", is_full=True)).status is Status.WARN
     found = check("rate_limits", limiter=Limiter("postgres", 3.0, admitted=5, refused=7))
     assert (found.status, found.observed["refused"]) == (Status.PASS, 7)

@@ -44,7 +44,25 @@ def test_letters_of_one_cause_share_a_fingerprint_and_others_do_not() -> None:
     assert len({of("a"), of("b"), of("a", type="bill"), of("a", error_type="KeyError")}) == 4
 
 
-def test_what_is_read_is_short_and_harmless_for_a_terminal() -> None:
-    letter = describe("q", json.dumps({"type": "a\x1b[31m\n" + "x" * 500}), {})
-    assert len(letter.kind) == 120
-    assert letter.kind.isprintable()
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "Ada Lovelace"},
+        {"name": "Ada"},
+        {"type": "a\x1b[31m"},
+        {"type": "x" * 500},
+        {"type": "card 4111 1111 1111 1111"},
+        {"type": "4111111111111111"},
+        {"event": "user ada@example.org signed up"},
+        {"job_id": "token=hunter2"},
+        {"type": "<!channel>"},
+    ],
+)
+def test_only_what_looks_like_a_name_in_a_program_is_read(body: object) -> None:
+    letter = describe("q", json.dumps(body), {})
+    assert (letter.kind, letter.cause, letter.job_id) == ("", "", None)
+
+
+def test_of_an_error_its_class_is_read_and_not_what_it_quotes() -> None:
+    letter = describe("q", json.dumps({"exception": "AuthError: password=hunter2"}), {})
+    assert letter.cause == "AuthError"

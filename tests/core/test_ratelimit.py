@@ -99,6 +99,11 @@ def test_several_limits_are_told_by_name_each_and_the_tightest_speaks_for_all() 
     }
     assert problem(made)["violated-policies"] == ["search-60s"]
     assert problem(made)["detail"] == "100 requests in 60 s are admitted; try again in 13 s."
+    once = Policy.parse("1/hour")
+    quotas = (Quota(once.limits[0], 0, 9.0, 9.0),)
+    assert problem(decision(once, quotas, allowed=False, source="postgres", key="ann", cost=1))["detail"] == (
+        "1 request in 3600 s is admitted; try again in 9 s."
+    )
 
 
 def test_retry_after_is_never_earlier_than_the_reset_told() -> None:

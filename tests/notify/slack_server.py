@@ -1,5 +1,6 @@
 """A server that plays Slack over real HTTP: it answers as it was told, and keeps what was posted."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,6 +45,12 @@ class SlackServer:
     def hangs(self) -> None:
         self._answer = "hang"
 
+    def takes_without_an_answer(self) -> None:
+        self._answer = "take"
+
+    def drips(self) -> None:
+        self._answer = "drip"
+
     def close(self) -> None:
         self._free.set()
         self._server.shutdown()
@@ -56,6 +63,16 @@ class SlackServer:
         if self._answer == "hang":
             self._free.wait(30)
             return
+        if self._answer == "take":
+            self.posts.append(json.loads(body))
+            self._free.wait(30)
+            return
+        if self._answer == "drip":
+            handler.send_response(200)
+            handler.end_headers()
+            while not self._free.wait(0.1):
+                handler.wfile.write(b"o")
+            return
         assert isinstance(self._answer, tuple)
         status, text, headers = self._answer
         if status == 200:
@@ -64,4 +81,5 @@ class SlackServer:
         for name, value in {**headers, "Content-Length": str(len(text))}.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(text.encode())
+        with contextlib.suppress(OSError):
+            handler.wfile.write(text.encode())

@@ -63,7 +63,17 @@ async def test_a_dropped_connection_is_tried_again(slack: SlackServer) -> None:
 async def test_a_hanging_server_is_given_up(slack: SlackServer) -> None:
     slack.hangs()
     outcome = await send(slack, deadline=0.3)
-    assert outcome == Again("Slack did not answer: ReadTimeout")
+    assert outcome == Again("Slack did not answer within 0.3 s")
+
+
+async def test_a_server_that_answers_drop_by_drop_is_given_up(slack: SlackServer) -> None:
+    slack.drips()
+    assert await send(slack, deadline=0.5) == Again("Slack did not answer within 0.5 s")
+
+
+async def test_an_answer_without_end_is_read_no_further_than_a_word(slack: SlackServer) -> None:
+    slack.answers(500, "x" * 20_000_000)
+    assert await send(slack) == Again(f"Slack answers 500 {'x' * 60}")
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "soon", "nan", "inf"])
@@ -87,6 +97,10 @@ def test_slack_s_limits_are_kept() -> None:
         "http://hooks.slack.com/services/T/B/x",
         "https://hooks.slack.com",
         "file:///x",
+        "https://[hooks/services/T/B/x",
+        "https://hooks.slack.com:99x/services/T/B/x",
+        "https://hooks.slack.com/services/T/B/x\n",
+        "https://hooks.slack.com/services/T/B/x \x01",
     ],
 )
 def test_what_cannot_be_a_webhook_is_refused_without_being_repeated(url: str) -> None:

@@ -203,6 +203,7 @@ def test_two_who_decide_the_same_tell_it_once(conn: Session) -> None:
     assert record(conn, change("open", "f")) == []
     assert record(conn, change("worse", "f")) == [], "no letter is untold any more"
     assert len(notifications(conn)) == 1
+    note(conn)
     assert len(record(conn, change("resolve", "f"))) == 1
     assert record(conn, change("resolve", "f")) == []
     assert [each["reason"] for each in notifications(conn)] == ["first", "resolved"]
@@ -269,13 +270,22 @@ def test_nobody_takes_what_is_for_a_channel_that_they_do_not_have(conn: Session)
     assert claim(conn, "log") == []
 
 
+def test_an_incident_of_which_letters_are_left_is_not_over(conn: Session) -> None:
+    note(conn, "a")
+    record(conn, change("open", "f"))
+    assert record(conn, change("resolve", "f")) == []
+    note(conn)
+    assert len(record(conn, change("resolve", "f"))) == 1
+
+
 def test_bookkeeping_is_forgotten_in_time(conn: Session) -> None:
     note(conn, "a")
     record(conn, change("open", "f"))
     note(conn)
     record(conn, change("resolve", "f"))
-    for each in claim(conn, "log"):
-        conn.execute("SELECT holdfast.settle_notification(%s, NULL, NULL)", (each["id"],))
+    while taken := claim(conn, "log"):
+        for each in taken:
+            conn.execute("SELECT holdfast.settle_notification(%s, NULL, NULL)", (each["id"],))
     advance(conn, timedelta(days=89))
     assert row(conn, "SELECT holdfast.prune_bookkeeping() AS n")["n"] == 0
     advance(conn, timedelta(days=2))

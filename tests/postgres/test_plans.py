@@ -189,6 +189,37 @@ def test_a_claim_of_plain_jobs_reads_only_what_it_takes(ledger: Session, me: UUI
     assert_reads_little(after_six_calls(ledger, take), rows=60, buffers=400)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_claim_behind_a_floor_reads_nothing_of_the_jobs_before_it_while_an_old_snapshot_keeps_them(
+    conn: Session, database: str, grouped: bool
+) -> None:
+    me = register(conn)
+    fill = """
+        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, created_at)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'default', 'report', '{}',
+               holdfast.clock() - interval '1 hour' + n * interval '1 millisecond', holdfast.clock()
+        FROM generate_series(1, 32000) AS n
+    """
+    conn.execute(fill.encode())
+    if grouped:
+        conn.execute("UPDATE holdfast.jobs SET group_key = 'last' WHERE id = lpad(to_hex(32000), 32, '0')::uuid")
+    opts: Row = {}
+
+    def take(count: int = 10) -> list[tuple[UUID, int, str]]:
+        runs = claim(conn, me, count, **opts)
+        assert len(runs) == count
+        last = max(runs, key=lambda run: (run["priority"], run["run_at"], run["id"]))
+        opts["floor"] = {"priority": last["priority"], "run_at": last["run_at"].isoformat(), "id": str(last["id"])}
+        return [(run["id"], run["lease"], "complete") for run in runs]
+
+    with open_session(database) as snapshot, snapshot.transaction():
+        snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        snapshot.execute("SELECT count(*) FROM holdfast.jobs")
+        for _ in range(10):
+            settle_many(conn, me, take(3000))
+        assert_reads_little(after_six_calls(conn, take), rows=100, buffers=220)
+
+
 def test_a_claim_passes_over_a_busy_group_without_reading_its_100000_jobs(ledger: Session, me: UUID) -> None:
     def take() -> None:
         assert len(claim(ledger, me, 5, kinds=["grouped"])) == 5

@@ -1500,3 +1500,40 @@ def test_a_rescue_from_a_worker_that_was_still_trusted_is_counted_as_false(conn:
         )
         advance(conn, seconds(16))
     assert totals(conn) == {"rescue/worker_gone": 2, "false_rescue": 1}
+
+
+# The short way of enqueue
+
+
+@pytest.mark.parametrize(
+    "opts", [{}, {"timeout": 60.5}, {"timeout": None}, {"traceparent": "00-1"}, {"timeout": 1, "traceparent": "00-2"}]
+)
+def test_a_plain_job_is_the_same_row_whether_it_is_written_alone_or_with_others(conn: Session, opts: Row) -> None:
+    alone = enqueue(conn, queue="q", kind="k", args={"a": 1}, **opts)
+    traceparents = [opts.get("traceparent")]
+    policies = {"policies": [{name: value for name, value in opts.items() if name == "timeout"}]}
+    together = uuid4()
+    conn.execute(
+        "SELECT FROM holdfast.enqueue_many(%s, '{q}', '{k}', %s, traceparents => %s::text[], opts => %s)",
+        ([together], [Jsonb({"a": 1})], traceparents, Jsonb(policies)),
+    )
+    own = {"id", "run_at", "created_at"}
+    one, other = (
+        {name: value for name, value in job(conn, each).items() if name not in own} for each in (alone, together)
+    )
+    assert one == other
+    assert job(conn, alone)["run_at"] == job(conn, alone)["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"queue": "q" * 201}, "queue must have 1 to 200 characters"),
+        ({"kind": ""}, "kind must have 1 to 200 characters"),
+        ({"timeout": 0}, "timeout is out of range"),
+        ({"timeout": 1e9}, "timeout is out of range"),
+    ],
+)
+def test_what_is_wrong_with_one_job_is_told_as_with_many(conn: Session, given: Row, why: str) -> None:
+    with pytest.raises(psycopg.errors.DatabaseError, match=why):
+        enqueue(conn, **given)

@@ -1,5 +1,6 @@
 """The alerter against a server that plays Slack: stored first, told at least once, and never lost."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,11 @@ from pydantic import SecretStr
 
 from holdfast.events import NotificationDelivered, NotificationFailed, Sinks
 from holdfast.notify.slack import SlackChannel
+from holdfast.postgres.dead_letters import adopt_notifications
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alerter import Alerter
 from tests.notify.slack_server import SlackServer
-from tests.services.helpers import Recorder
+from tests.services.helpers import Recorder, until
 from tests.support import Row, Session, advance, row, rows, seconds
 
 
@@ -93,6 +95,40 @@ async def test_what_slack_asks_for_is_given(database: str, conn: Session, slack:
     assert 85 < notification(conn)["due_in"].total_seconds() <= 90
 
 
+async def test_what_slack_asks_for_holds_for_all_that_waits_and_in_every_process(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    for number in range(4):
+        tell(conn, f"incident {number}")
+    slack.answers(429, "ratelimited", {"Retry-After": "90"})
+    async with alerting(database, slack) as (one, recorder), alerting(database, slack) as (other, of_other):
+        await one.step()
+        slack.answers(200)
+        assert await other.step() == 0, "within the pause that one of them was asked for"
+        assert len(recorder.of(NotificationFailed)) == 1
+        advance(conn, seconds(91))
+        assert await other.step() == 4
+        assert [each.attempts for each in of_other.of(NotificationDelivered)].count(1) == 3
+
+
+async def test_the_end_of_an_incident_is_never_told_before_its_beginning(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    slack.answers(500)
+    async with alerting(database, slack) as (alerter, _):
+        await alerter.step()
+        slack.answers(200)
+        advance(conn, seconds(1))
+        change = {"id": str(uuid4()), "action": "resolve", "kind": "blind", "key": "one", "content": {"title": "Over"}}
+        conn.execute("SELECT holdfast.record_incidents(%s, ARRAY['slack'])", (Jsonb([change]),))
+        assert await alerter.step() == 0
+        advance(conn, seconds(10))
+        await alerter.step()
+        await alerter.step()
+    assert slack.titles == ["one", "Over"]
+
+
 async def test_a_broken_channel_is_said_and_tried_from_time_to_time(
     database: str, conn: Session, slack: SlackServer
 ) -> None:
@@ -118,6 +154,25 @@ async def test_an_alerter_that_died_in_the_middle_leaves_it_to_the_next(
         assert await alerter.step() == 0
         advance(conn, seconds(61))
         assert await alerter.step() == 1
+
+
+async def test_what_waits_for_a_channel_that_nobody_has_any_more_goes_to_one_that_there_is(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    conn.execute("UPDATE holdfast.notifications SET channel = 'log'")
+    ledger = AsyncLedger(database)
+    advance(conn, seconds(23 * 3600))
+    assert await ledger.call(adopt_notifications("slack")) == []
+    await ledger.close()
+    advance(conn, seconds(2 * 3600))
+    async with alerting(database, slack) as (alerter, _):
+        running = asyncio.create_task(alerter.run())
+        try:
+            await until(lambda: slack.titles == ["one"])
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_webhook_is_in_nothing_that_is_kept_or_told(

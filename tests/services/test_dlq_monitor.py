@@ -142,6 +142,32 @@ async def test_a_moment_s_trouble_is_looked_at_once_more_and_not_told(
     assert told(conn) == []
 
 
+async def test_of_600_causes_each_is_told_and_none_is_taken_for_over(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(url, [json.dumps({"type": f"kind-{n}"}) for n in range(600)])
+    async with monitoring(database, url) as (monitor, _):
+        for _ in range(3):
+            await monitor.look_at_queues()
+    assert [reason for reason, _ in told(conn)] == ["first"] * 600
+
+
+async def test_dead_jobs_are_told_while_a_queue_hangs(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
+    url = await queue(client)
+    dies(conn)
+    advance(conn, LATER)
+    sqs.freeze()
+    try:
+        async with monitoring(database, url, sources=(url,)) as (monitor, _):
+            await monitor.look_at_queues()
+    finally:
+        sqs.thaw()
+    assert told(conn)[0] == ("first", "1 job of report (ValueError) went dead on default")
+    assert ("first", f"The dead letters of {queue_name(url)} cannot be looked at") in told(conn)
+
+
 async def test_a_queue_that_may_only_be_counted_is_told_by_its_count(database: str, conn: Session, client: Sqs) -> None:
     last = (await client.attributes(await queue(client))).arn
     url = await queue(client, RedrivePolicy=json.dumps({"deadLetterTargetArn": last, "maxReceiveCount": "3"}))

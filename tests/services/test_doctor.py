@@ -20,6 +20,7 @@ from holdfast.events import Sinks
 from holdfast.notify.log import LogChannel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import Introduction, announce_service, list_services
+from holdfast.postgres.rate_limit import rate_limit_beat
 from holdfast.services.checks import jobs, workers
 from holdfast.services.checks.deployment import Deployment
 from holdfast.services.doctor import Doctor
@@ -92,7 +93,8 @@ async def test_a_deployment_that_works_passes_on_every_line(database: str) -> No
         (
             "database.answers", "migrations.head", "schema.complete", "schema.rate_limit_requests",
             "schema.find_stale_jobs",
-            "schema.stale_jobs_view", "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
+            "schema.stale_jobs_view", "limits.hot_updates", "limits.old_transaction", "limits.room",
+            "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
             "monitors.dead_job_monitor", "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end",
             "settings.in_force", "sqs.queues", "alerts.slack", "api.answers", "health.status", "health.private",
             "limits.refuse",
@@ -128,6 +130,7 @@ async def test_a_database_that_nobody_serves_is_unreachable_and_the_rest_is_skip
         "schema.find_stale_jobs", "schema.stale_jobs_view",
         "workers.live", "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
         "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end", "settings.in_force",
+        "limits.hot_updates", "limits.old_transaction", "limits.room",
     }  # fmt: skip
     assert finding(findings, "limits.refuse").found == "no canary key could be made"
 
@@ -378,6 +381,26 @@ async def test_a_limit_that_admits_one_too_many_fails(database: str) -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(stale), base_url="http://proxy") as proxy:
             found = finding(await examine(replace(made, http=proxy)), "limits.refuse")
     assert (found.verdict, found.found) == (Verdict.FAIL, "request 6 of 5 was admitted")
+
+
+async def test_a_limit_that_admits_one_too_many_while_the_database_was_late_is_told_with_that_reason(
+    database: str,
+) -> None:
+    async with deployment(database, with_worker=False, rate_limit=Limit.parse("5/minute")) as made:
+
+        async def alone(request: httpx.Request) -> httpx.Response:
+            if request.url.path != "/api/keys/self":
+                return await made.http.send(made.http.build_request("GET", request.url.path, headers=request.headers))
+            decided = {("default", "memory", "admitted"): 1}
+            await made.ledger.call(rate_limit_beat(new_id(), decided, {}, 1000))
+            return httpx.Response(200, json={}, headers={"RateLimit-Policy": '"default";q=5;w=60'})
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(alone), base_url="http://api") as slow:
+            found = finding(await examine(replace(made, http=slow)), "limits.refuse")
+    assert found.verdict is Verdict.WARN
+    assert found.found == (
+        "request 6 of 5 was admitted; 6 meanwhile were decided in memory, since the database did not answer in time"
+    )
 
 
 async def test_a_window_that_is_over_before_the_limit_is_reached_tells_nothing(database: str) -> None:

@@ -180,6 +180,45 @@ async def test_five_late_flights_in_a_row_open_the_breaker(relay: Relay) -> None
     assert "in a row were late" in switches[1].why
 
 
+async def test_what_memory_admitted_counts_in_memory_until_postgres_is_known_to_have_it(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        relay.hold(NAME)
+        limiter.deadline = 0.05
+        admitted = sum(map(bool, await decide(limiter, 20)))
+        charging = relay.keep_back(b"rate_limit_hits")
+        relay.let_go(NAME)
+        await until(charging.reached.is_set)
+        await until(lambda: limiter.mode == "memory")
+        admitted += sum(map(bool, await decide(limiter, 40)))
+        assert admitted == 30, "its debt is in the air, and late"
+        charging.let_go.set()
+        limiter.deadline = PATIENT
+        await until(lambda: limiter.mode == "postgres" and not limiter.report().debtors)
+        assert (await limiter.peek("k", PER_HOUR)).remaining == 0
+        assert not await limiter.hit("k", PER_HOUR)
+
+
+async def test_nobody_waits_for_a_late_flight_of_the_second_connection_when_the_first_is_back(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        first, second = relay.keep_back(b"rate_limit_hits"), relay.keep_back(b"rate_limit_hits", after=1)
+        ahead = [asyncio.create_task(limiter.hit(f"first {n}", PER_HOUR)) for n in range(100)]
+        await until(first.reached.is_set)
+        limiter.deadline = 0.05
+        behind = [asyncio.create_task(limiter.hit(f"second {n}", PER_HOUR)) for n in range(100)]
+        await until(second.reached.is_set)
+        await asyncio.gather(*behind)
+        lost = relay.lose_answer(b"rate_limit_beat")
+        first.let_go.set()
+        await until(lost.is_set)
+        await until(lambda: limiter.mode == "postgres")
+        asked = asyncio.create_task(limiter.hit("k", PER_HOUR))
+        await until(asked.done)
+        assert not second.let_go.is_set()
+        assert len([task for task in asyncio.all_tasks() if "_fly" in repr(task)]) == 1, "the late one is in the air"
+        second.let_go.set()
+        await asyncio.gather(*ahead)
+
+
 async def test_no_request_waits_for_a_postgres_that_is_known_to_stand_still(relay: Relay) -> None:
     async with limiting(relay.dsn) as limiter:
         limiter.deadline = 0.05
@@ -216,6 +255,39 @@ async def test_a_limiter_stops_while_its_flight_is_late(relay: Relay) -> None:
     relay.let_go(NAME)
 
 
+async def test_a_limiter_that_nobody_started_looks_for_postgres_with_its_first_request(database: str) -> None:
+    limiter = RateLimiter(database, deadline=PATIENT)
+    assert await limiter.hit("k", PER_HOUR)
+    await until(lambda: limiter.mode == "postgres" and not limiter.report().debtors)
+    later = await limiter.hit("k", PER_HOUR)
+    assert (later.source, later.remaining) == ("postgres", 28)
+    await limiter.stop()
+    assert (await limiter.hit("k", PER_HOUR)).source == "memory"
+    assert not [task for task in asyncio.all_tasks() if "Link" in repr(task)], "what was stopped stays so"
+
+
+async def test_a_peek_is_answered_while_postgres_stands_still(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.services.limiter.PEEK_DEADLINE", 0.05)
+    async with limiting(relay.dsn) as limiter:
+        await decide(limiter, 10)
+        relay.hold("holdfast limits")
+        found = await limiter.peek("k", PER_HOUR)
+        relay.let_go("holdfast limits")
+    assert (found.source, found.remaining) == ("memory", 20)
+
+
+async def test_a_mode_lasts_until_it_is_another(relay: Relay) -> None:
+    async with limiting(relay.dsn) as limiter:
+        relay.hold(NAME)
+        limiter.deadline = 0.05
+        assert (await limiter.hit("k", PER_HOUR)).source == "memory"
+        since = limiter._link.since  # type: ignore[union-attr]
+        await relay.cut(NAME)
+        await until(lambda: "late" not in limiter.report().why)
+        assert limiter._link.since == since  # type: ignore[union-attr]
+        relay.let_go(NAME)
+
+
 async def test_without_any_postgres_memory_decides_from_the_start() -> None:
     async with RateLimiter("postgresql://u@127.0.0.1:1/x") as limiter:
         decisions = await decide(limiter, 3, Limit(2, 60.0))
@@ -232,6 +304,7 @@ async def test_a_database_without_the_schema_is_like_none_and_says_so(bare: str)
     async with RateLimiter(bare) as limiter:
         assert (await limiter.hit("k", PER_HOUR)).source == "memory"
         assert "holdfast migrate up" in limiter.report().why
+        assert limiter.report().lacks_schema
 
 
 # A server of its own, stopped and killed

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import eventually
 from tests.support import Session, row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +64,30 @@ def test_a_process_whose_clock_is_an_hour_off_is_limited_like_the_others(
     database: str, tmp_path: Path, shift: int
 ) -> None:
     assert sum(admitted(database, [0, shift], tmp_path, callers=8)) == 100
+
+
+#: What a server does that loads an application and forks its processes then.
+FORKS = """
+import asyncio, os, sys
+from holdfast import RateLimiter
+
+limiter = RateLimiter(sys.argv[1])
+os.fork()
+os.fork()
+
+
+async def serve():
+    async with limiter:
+        await asyncio.to_thread(sys.stdin.read)
+
+
+asyncio.run(serve())
+"""
+
+
+def test_processes_that_were_forked_with_a_limiter_count_each_for_itself(database: str, conn: Session) -> None:
+    process = subprocess.Popen([sys.executable, "-c", FORKS, database], stdin=subprocess.PIPE)
+    try:
+        eventually(lambda: row(conn, "SELECT count(*) AS n FROM holdfast.rate_limit_instances")["n"] == 4 or None)
+    finally:
+        process.communicate()

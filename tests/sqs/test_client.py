@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast.errors import ConfigurationError, QueueNotFound, QueueUnavailable
+from holdfast.errors import ConfigurationError, QueueNotFound, QueueRefused, QueueUnavailable
 from holdfast.sqs.client import Sqs, check_queue_url, queue_name
 from tests.sqs.local import LocalSqs
 
@@ -61,6 +61,33 @@ async def test_a_server_that_is_not_there_is_unavailable_within_seconds() -> Non
     with pytest.raises(QueueUnavailable, match=r"SQS does not answer for queue 'q': "):
         await client.attributes("http://127.0.0.1:1/000000000000/q")
     await client.close()
+
+
+async def test_a_server_that_hangs_is_unavailable_when_a_call_s_time_is_over(
+    url: str, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
+    sqs.freeze()
+    try:
+        with pytest.raises(QueueUnavailable, match=r"SQS does not answer for queue '.*' within 0\.3 s"):
+            await client.attributes(url)
+        with pytest.raises(QueueUnavailable, match=r"within 1\.3 s"):
+            await client.receive(url, wait=1)
+    finally:
+        sqs.thaw()
+
+
+async def test_a_profile_that_is_not_there_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    client = Sqs("https://sqs.eu-west-1.amazonaws.com/123456789012/q")
+    with pytest.raises(QueueRefused, match=r"AWS_PROFILE names a profile that does not exist"):
+        await client.attributes("https://sqs.eu-west-1.amazonaws.com/123456789012/q")
+
+
+@pytest.mark.parametrize("arn", ["weird", "a:b:c"])
+async def test_what_is_no_arn_is_refused(client: Sqs, arn: str) -> None:
+    with pytest.raises(QueueRefused, match=r"is no ARN of a queue"):
+        await client.url_of(arn)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Looking at a dead-letter queue: all of it is seen, and all of it stays."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from holdfast.sqs.client import Sqs
 from holdfast.sqs.dead_letters import look
@@ -44,6 +46,60 @@ async def test_a_look_stops_at_its_bound_and_says_that_it_is_not_complete(client
     seen = await look(client, url, most=20)
     assert 20 <= len(seen.messages) < 40
     assert (seen.count, seen.complete) == (40, False)
+    assert (await client.attributes(url)).in_flight == 0
+
+
+async def test_two_who_look_at_once_take_nothing_for_gone_that_the_other_has(client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(url, [f"letter {number}" for number in range(57)])
+    both = await asyncio.gather(look(client, url), look(client, url))
+    ids = {message.id for seen in both for message in seen.messages}
+    assert len(ids) == 57
+    assert [seen.complete for seen in both if len(seen.messages) < 57] == [False] * sum(
+        len(seen.messages) < 57 for seen in both
+    )
+    assert (await client.attributes(url)).in_flight == 0
+
+
+async def test_a_look_that_is_cancelled_leaves_nothing_hidden(client: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = await queue(client)
+    await client.send(url, [f"letter {number}" for number in range(40)])
+    receive, began = client.receive, asyncio.Event()
+
+    async def tells(*args: object, **options: object) -> object:
+        messages = await receive(*args, **options)  # type: ignore[arg-type]
+        began.set()
+        await asyncio.sleep(0)
+        return messages
+
+    monkeypatch.setattr(client, "receive", tells)
+    looking = asyncio.create_task(look(client, url))
+    await began.wait()
+    for _ in range(2):  # as monitors that end are cancelled by those who run them
+        looking.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    left = await client.attributes(url)
+    assert (left.visible, left.in_flight) == (40, 0)
+
+
+async def test_a_batch_that_is_not_released_does_not_hold_back_the_others(
+    client: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await queue(client)
+    await client.send(url, [f"letter {number}" for number in range(40)])
+    change, calls = client._client.change_message_visibility_batch, 0
+
+    async def fails_once(**options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise EndpointConnectionError(endpoint_url="nowhere")
+        return await change(**options)
+
+    monkeypatch.setattr(client._client, "change_message_visibility_batch", fails_once)
+    assert len((await look(client, url)).messages) == 40
     assert (await client.attributes(url)).in_flight == 0
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from holdfast.core.ratelimit import Limit, Policy
 from holdfast.services.limiter import RateLimiter
 from holdfast.web.identity import Identify, client, proxy_hint
-from holdfast.web.rate_limit import RateLimitMiddleware, limited, rate_limited
+from holdfast.web.rate_limit import RateLimited, RateLimitMiddleware, limited, rate_limited, refused
 from tests.services.helpers import until
 from tests.support import Session, row
 from tests.web.support import HERE, Api, api_over, make_token
@@ -151,9 +151,28 @@ async def test_a_route_may_have_a_limit_of_its_own(limiter: RateLimiter) -> None
         answers = [await caller.get(f"/login/{user}") for user in ("ann", "bob", "cat")]
         elsewhere = await caller.get("/other")
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[1].headers["ratelimit"] == '"default";r=0;t=3600'
+    assert answers[1].headers["ratelimit"] == '"/login/{user}";r=0;t=3600'
     assert 0 < int(answers[2].headers["retry-after"]) <= 3600
     assert elsewhere.status_code == 200
+
+
+async def test_a_route_refuses_as_a_problem_and_its_limit_is_its_own(limiter: RateLimiter) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limiter=limiter, limit="50/hour")
+    app.add_exception_handler(RateLimited, refused)
+    app.post("/login", dependencies=[Depends(rate_limited(limiter, "2/hour"))])(lambda: "in")
+    app.post('/caf\xe9/"x"', dependencies=[Depends(rate_limited(limiter, "2/hour"))])(lambda: "in")
+    await limiter.override(None, "default", "60/hour")
+    async with calling(app) as caller:
+        answers = [await caller.post("/login") for _ in range(3)]
+        assert (await caller.post('/caf\xe9/"x"')).status_code == 200
+        await limiter.block("192.0.2.1", policy="/login")
+        assert (await caller.post("/login")).status_code == 429
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    last = answers[2]
+    assert last.headers["content-type"] == "application/problem+json"
+    assert last.json()["violated-policies"] == ["/login"]
+    assert last.headers["ratelimit-policy"] == '"/login";q=2;w=3600, "default";q=60;w=3600'
 
 
 async def test_routes_under_a_policy_with_a_name_share_one_count(limiter: RateLimiter) -> None:

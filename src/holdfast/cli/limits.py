@@ -233,7 +233,8 @@ def _identity(ledger: SyncLedger, key: str | None, hash_: UUID | None) -> UUID:
         raise ConfigurationError("whose? give KEY (user:42, 192.0.2.7), or --hash with a hash that `limits top` shows")
     if hash_ is not None:
         return hash_
-    assert key is not None
+    if not key:
+        raise ConfigurationError("KEY is empty; give the identity as programs name it: user:42, 192.0.2.7")
     return ledger.one(rate_limit.rate_limit_key(key))
 
 
@@ -270,4 +271,5 @@ def _health(health: rate_limit.TableHealth) -> str:
         else ""
     )
     processes = f"{health.instances} limiting {'process' if health.instances == 1 else 'processes'}"
-    return f"{health.identities:,} identities, {size:.1f} MB{hot}{full}; {processes}{held}"
+    identities = f"{health.identities:,} {'identity' if health.identities == 1 else 'identities'}"
+    return f"{identities}, {size:.1f} MB{hot}{full}; {processes}{held}"

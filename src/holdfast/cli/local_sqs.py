@@ -71,10 +71,22 @@ def local_sqs(
     plan = replace(prepare(port=port), host=host)
     if install:
         return
+    _require_free(host, plan.port)
     from holdfast.cli.local_sqs_child import run
 
     show(f"bells: {plan.url}")
     raise typer.Exit(run(plan))
+
+
+def _require_free(host: str, port: int) -> None:
+    """The server itself would end without a word."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise ConfigurationError(
+            f"the local SQS server cannot listen on {host} port {port}: {why}; give another (--host, --port)"
+        ) from error
 
 
 def local_sqs_spec(plan: LocalSqsPlan) -> ChildSpec:

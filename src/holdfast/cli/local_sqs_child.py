@@ -61,6 +61,7 @@ async def _run(plan: LocalSqsPlan) -> int:
         with contextlib.suppress(ProcessLookupError):
             server.kill()
         return 0
+    logging.getLogger("holdfast").error("the local SQS server ended by itself, with exit code %s", ended.result())
     return 1
 
 

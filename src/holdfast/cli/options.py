@@ -72,7 +72,8 @@ def here() -> Here:
 
 def sqs_queues(settings: Settings) -> list[WatchedQueue]:
     """The queues of SQS that matter here, and what each is."""
-    roles = {settings.sqs_queue_url: "bells", settings.watched_queue_url: "watched"}
+    # The team's own queue with the tag for bells is both: what is sent to it is what people must know.
+    roles = {settings.watched_queue_url: "watched", settings.sqs_queue_url: "bells"}
     roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
     return [WatchedQueue(url, role) for url, role in roles.items() if url]
 

@@ -214,7 +214,7 @@ class Limiter:
     """This process's rate limiter: who decides now and since when (seconds), and what it decided since its start.
 
     `debtors`: identities that were admitted something that Postgres does not know of yet. `is_full`: its table is, so
-    that new identities share places.
+    that new identities share places. `lacks_schema`: its tables or functions are not those of this version.
     """
 
     mode: Source
@@ -224,6 +224,7 @@ class Limiter:
     identities: int = 0
     debtors: int = 0
     is_full: bool = False
+    lacks_schema: bool = False
 
 
 @dataclass(frozen=True)
@@ -464,7 +465,8 @@ def _limiter(process: Process) -> tuple[Check, ...]:
     }
     warns = []
     if limiter.mode == "memory":
-        warns.append("limits are kept in this process's memory, since the ledger does not answer")
+        why = "lacks what the limiter needs; see: holdfast verify" if limiter.lacks_schema else "does not answer"
+        warns.append(f"limits are kept in this process's memory, since the ledger {why}")
     if limiter.is_full:
         warns.append("the table of identities is full, so that new ones share places")
     return (_verdict("rate_limits", observed, warns=warns),)

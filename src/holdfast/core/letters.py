@@ -1,10 +1,13 @@
 """What a message in a dead-letter queue was about: as much as can be read off it without knowing whose it is.
 
 Programs put the name of the job, its id and the error into their messages under a few usual names, in the body (JSON)
-or in the attributes; services of AWS have theirs. Nothing of it is certain, so all of it is optional.
+or in the attributes; services of AWS have theirs. Nothing of it is certain, so all of it is optional. What is found is
+told to people outside, so only what looks like a name in a program is taken: no sentence, no address, nothing with a
+space.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,12 +26,12 @@ _KIND = (
     "event_type",
     "eventType",
     "detail-type",
-    "name",
 )
 _ID = ("job_id", "jobId", "JobId", "holdfast_job_id")
 _ERROR_TYPE = ("error_type", "errorType", "ERROR_CODE", "ErrorCode", "exception_class", "exception")
 _ERROR_TEXT = ("error_message", "errorMessage", "ERROR_MESSAGE", "ErrorMessage", "error", "reason")
-_MOST = 120
+#: `app.tasks.send_mail`, `order:placed`, `429`, an id; not a card's number.
+_NAME = re.compile(r"(?!\d{11,}$)[\w$][\w.:/$-]{0,119}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
         fields = {**headers, **fields}
     kind = _first(fields, _KIND)
     cause = _first(fields, _ERROR_TYPE)
-    text = _first(fields, _ERROR_TEXT)
+    text = _first(fields, _ERROR_TEXT, is_text=True)
     return Letter(kind, cause, _first(fields, _ID) or None, fingerprint(kind, cause or "letter", text, [queue]))
 
 
@@ -83,9 +86,16 @@ def _object(body: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _first(fields: Mapping[str, Any], names: tuple[str, ...], *, is_text: bool = False) -> str:
     for name in names:
         value = fields.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return "".join(char if char.isprintable() else " " for char in str(value).strip())[:_MOST]
+            found = str(value).strip()
+            return found if is_text else _name(found)
     return ""
+
+
+def _name(text: str) -> str:
+    """`ValueError` of "ValueError: no such user": what is quoted behind it stays here."""
+    name = text.partition(": ")[0]
+    return name if _NAME.fullmatch(name) else ""

@@ -37,6 +37,19 @@ def encode(value: Any, *, what: str, max_bytes: int = MAX_BYTES) -> str:
     return text
 
 
+def is_plain(text: str) -> bool:
+    """Whether a JSON text is surely what `encode` lets pass: short, flat, and without the words that it looks for.
+
+    >>> is_plain('{"a":[1]}'), is_plain('{"a":NaN}')
+    (True, False)
+    """
+    return (
+        len(text) < MAX_BYTES // 4
+        and text.count("[") + text.count("{") <= MAX_DEPTH
+        and not any(word in text for word in ("\\u0000", "NaN", "Infinity"))
+    )
+
+
 def is_storable(text: str) -> bool:
     """Whether Postgres can store a text: neither NUL nor a lone surrogate is in it.
 

@@ -57,8 +57,8 @@ def problem(decision: Decision, status: int = 429) -> dict[str, Any]:
         detail = f"Requests cannot be counted at the moment; try again in {seconds} s."
     else:
         title, kind = "Too many requests", QUOTA_EXCEEDED
-        limits = " and ".join(f"{limit.most} requests in {limit.window:g} s" for limit in decision.violated)
-        detail = f"{limits} are admitted; try again in {seconds} s."
+        limits = " and ".join(_said(limit) for limit in decision.violated)
+        detail = f"{limits} {'is' if limits.startswith('1 request in') else 'are'} admitted; try again in {seconds} s."
     return {
         "type": kind,
         "title": title,
@@ -67,6 +67,10 @@ def problem(decision: Decision, status: int = 429) -> dict[str, Any]:
         "violated-policies": [_item(decision, limit) for limit in decision.violated],
         "retry_after": seconds,
     }
+
+
+def _said(limit: Limit) -> str:
+    return f"{limit.most} request{'s' * (limit.most != 1)} in {limit.window:g} s"
 
 
 def _item(decision: Decision, limit: Limit) -> str:

@@ -9,8 +9,13 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 def check_webhook(url: str) -> None:
     """Raise `ConfigurationError` for what cannot be a webhook, without repeating it: it is a secret."""
-    parts = urlsplit(url)
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)):
+    try:
+        parts = urlsplit(url)
+        is_one = url.isascii() and url.isprintable() and " " not in url and parts.port != 0
+    except ValueError:  # its text quotes the address
+        parts, is_one = urlsplit(""), False
+    is_local = parts.scheme == "http" and parts.hostname in _LOCAL
+    if not is_one or not parts.hostname or not (parts.scheme == "https" or is_local):
         raise ConfigurationError(
             "SLACK_WEBHOOK_URL is no webhook's address; it looks like https://hooks.slack.com/services/T.../B.../..."
             " (make one at api.slack.com/apps, Incoming Webhooks)"

@@ -6,6 +6,7 @@ messages using incoming webhooks"): some name a channel or webhook that will nev
 later.
 """
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from holdfast.notify.channel import Again, Broken, Delivered, Outcome
 #: Slack's limits, in characters; and seconds that a post may take.
 MOST_HEADER, MOST_TEXT, MOST_LINES = 150, 3000, 10
 DEADLINE = 10.0
+#: Bytes of an answer that are read: Slack's are a word or two.
+MOST_ANSWER = 1024
 LONGEST_RETRY_AFTER = 3600.0
 
 _EMOJI = {"first": ":rotating_light:", "worse": ":rotating_light:", "resolved": ":white_check_mark:"}
@@ -54,16 +57,30 @@ class SlackChannel:
     def __init__(self, webhook: SecretStr, *, deadline: float = DEADLINE) -> None:
         check_webhook(webhook.get_secret_value())
         self._webhook = webhook
+        self._deadline = deadline
         self._http = httpx.AsyncClient(timeout=deadline, follow_redirects=False)
 
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """Post it once, and say what Slack made of it."""
+        # The text of these errors may hold the address, and with it the secret.
         try:
-            answer = await self._http.post(self._webhook.get_secret_value(), json=render(reason, content))
+            async with asyncio.timeout(self._deadline):  # the client's own holds for each part of an answer
+                return await self._post(render(reason, content))
+        except (TimeoutError, httpx.TimeoutException):
+            return Again(f"Slack did not answer within {self._deadline:g} s")
         except httpx.HTTPError as error:
-            # Its text may hold the address, and with it the secret.
             return Again(f"Slack did not answer: {type(error).__name__}")
-        return classify(answer.status_code, answer.text, answer.headers.get("retry-after"))
+        except (httpx.InvalidURL, ValueError) as error:
+            return Broken(f"the webhook's address cannot be used: {type(error).__name__}")
+
+    async def _post(self, message: Mapping[str, Any]) -> Outcome:
+        async with self._http.stream("POST", self._webhook.get_secret_value(), json=message) as answer:
+            body = bytearray()
+            async for piece in answer.aiter_bytes(MOST_ANSWER):
+                body += piece
+                if len(body) >= MOST_ANSWER:
+                    break
+            return classify(answer.status_code, body.decode("utf-8", "replace"), answer.headers.get("retry-after"))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -112,6 +112,17 @@ def announce_channels(channels: Sequence[str], every: float) -> Call[str]:
     return Call("announce_channels", statement("announce_channels"), parameters, str)
 
 
+def adopt_notifications(channel: str) -> Call[UUID]:
+    """Take over, for this channel, what waits for one that nobody has any more; 1,000 at most."""
+    return Call("adopt_notifications", statement("adopt_notifications"), {"channel": channel}, _same)
+
+
+def pause_channel(channel: str, seconds: float) -> Call[str]:
+    """Deliver nothing to this channel for some seconds, in no process."""
+    parameters = {"channel": channel, "pause": timedelta(seconds=seconds)}
+    return Call("pause_channel", statement("pause_channel"), parameters, str)
+
+
 def claim_notifications(channels: Sequence[str], most: int, lease: float) -> Call[Notification]:
     """Take notifications that are due; nobody else takes them for `lease` seconds."""
     names = ", ".join(Notification.__dataclass_fields__)
@@ -129,6 +140,10 @@ def settle_notification(id: UUID, error: str | None, again_after: float | None) 
     return Call(
         "settle_notification", "SELECT holdfast.settle_notification(%s, %s, %s::interval)", (id, error, after), bool
     )
+
+
+def _same(id: UUID) -> UUID:
+    return id
 
 
 def _as_json(value: Any) -> str:

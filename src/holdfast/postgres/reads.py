@@ -244,7 +244,7 @@ def job(id: UUID) -> Call[JobRow]:
 
 def job_events(id: UUID) -> Call[JobEvent]:
     """A job's events, oldest first."""
-    return Call("job_events", statement("job_events"), {"id": id}, JobEvent)
+    return Call("job_events", statement("job_events"), {"job_id": id}, JobEvent)
 
 
 @dataclass(frozen=True)

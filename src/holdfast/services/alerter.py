@@ -1,8 +1,8 @@
 """The alerter: delivers notifications at least once, each to its channel, one after the other.
 
-They are rows in the ledger, written with what they tell of. A channel that is away delays them and loses none; what it
-asks for (Retry-After) is given. A channel that refuses for good is said to be broken, here and by the health report,
-and is tried again from time to time: somebody may have mended it.
+They are rows in the ledger, written with what they tell of. A channel that is away delays them and loses none; the
+pause that it asks for (Retry-After) is kept by all alerters, for all that waits for it. A channel that refuses for good
+is said to be broken, here and by the health report, and is tried again from time to time: somebody may have mended it.
 """
 
 import asyncio
@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, NotificationDelivered, NotificationFailed, Sinks
 from holdfast.notify.channel import Again, Broken, Channel, Delivered, Outcome
-from holdfast.postgres.dead_letters import Notification, announce_channels, claim_notifications, settle_notification
+from holdfast.postgres.dead_letters import (
+    Notification,
+    adopt_notifications,
+    announce_channels,
+    claim_notifications,
+    pause_channel,
+    settle_notification,
+)
 from holdfast.postgres.ledger import AsyncLedger
 
 _log = logging.getLogger("holdfast")
@@ -24,6 +31,7 @@ ANNOUNCE_EVERY = 15.0
 PACE = 1.1
 LEASE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE, BROKEN_PAUSE = 5.0, 600.0, 300.0
+#: Posts of one step. Each is claimed by itself: what waits for its turn must not outlive its claim.
 BATCH = 5
 
 
@@ -53,6 +61,7 @@ class Alerter:
                 try:
                     if time.monotonic() - announced_at >= ANNOUNCE_EVERY:
                         await self._ledger.call(announce_channels(list(self._channels), ANNOUNCE_EVERY))
+                        await self._ledger.call(adopt_notifications(next(iter(self._channels))))
                         announced_at = time.monotonic()
                     if await self.step():
                         continue
@@ -68,12 +77,21 @@ class Alerter:
     async def step(self) -> int:
         """Try what is due; how many were delivered."""
         delivered = 0
-        for notification in await self._ledger.call(claim_notifications(list(self._channels), BATCH, LEASE)):
-            outcome = await self._channels[notification.channel].send(notification.reason, notification.content)
-            await self._settle(notification, outcome)
-            delivered += isinstance(outcome, Delivered)
+        for _ in range(BATCH):
+            claimed = await self._ledger.call(claim_notifications(list(self._channels), 1, LEASE))
+            if not claimed:
+                break
+            delivered += await self._try(claimed[0])
+            self._turned()
             await asyncio.sleep(self._pace)
         return delivered
+
+    async def _try(self, notification: Notification) -> bool:
+        outcome = await self._channels[notification.channel].send(notification.reason, notification.content)
+        await self._settle(notification, outcome)
+        if isinstance(outcome, Again) and outcome.after is not None:
+            await self._ledger.call(pause_channel(notification.channel, outcome.after))
+        return isinstance(outcome, Delivered)
 
     async def _settle(self, notification: Notification, outcome: Outcome) -> None:
         error, pause = _what_next(outcome, notification.attempts)

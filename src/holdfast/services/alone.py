@@ -67,7 +67,7 @@ class Alone:
         return found
 
     def tally(self, identity: Identity, share: Policy) -> Tally:
-        """An identity's counts here, begun with what Postgres said last."""
+        """An identity's counts here, begun with what Postgres said last, and what it does not know of yet."""
         if identity.tally is not None:
             return identity.tally
         identity.tally = Tally()
@@ -78,6 +78,8 @@ class Alone:
             passed = time.monotonic() - identity.known_at
             used = [self._part(quota) if quota.reset_after > passed else 0 for quota in known]
             identity.tally.seed(share.limits, used, identity.known_at)
+        for at, units in (*(identity.charging or ()), *(identity.lent or ())):
+            identity.tally.step(share, 1, 0, units, at)
         return identity.tally
 
     def end(self) -> None:

@@ -57,7 +57,6 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait({self._task})
 
     async def _drain(self) -> None:
-        await asyncio.sleep(0)
         try:
             while self._waiting:
                 await self._send_one(self._next_batch())

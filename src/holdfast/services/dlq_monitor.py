@@ -32,11 +32,9 @@ from holdfast.sqs.dead_letters import look
 _log = logging.getLogger("holdfast")
 
 JOBS, QUEUES = "collect_dead_jobs", "watch_dead_letters"
-#: Seconds: between looks at jobs, between turns of the loop, for a look at one queue, until a look that failed is
-#: repeated.
+#: Seconds: between looks at jobs, between turns of the loop, until a look that failed is repeated.
 JOBS_EVERY = 15.0
 TURN = 5.0
-DEADLINE = 30.0
 RETRY_AFTER = 10.0
 MOST_BODY = 262_144
 
@@ -84,10 +82,8 @@ class DlqMonitor:
         """Look, again and again; nothing that a queue or the ledger does ends it."""
         try:
             while True:
-                self._turned()
                 try:
-                    if await self._ledger.call(begin_sweep(JOBS, JOBS_EVERY)):
-                        await self.look_at_jobs()
+                    await self._turn()
                     if self._sqs and await self._ledger.call(begin_sweep(QUEUES, self._interval)):
                         await self.look_at_queues()
                 except DatabaseError as error:
@@ -98,6 +94,11 @@ class DlqMonitor:
         finally:
             if self._sqs:
                 await self._sqs.close()
+
+    async def _turn(self) -> None:
+        self._turned()
+        if await self._ledger.call(begin_sweep(JOBS, JOBS_EVERY)):
+            await self.look_at_jobs()
 
     async def look_at_jobs(self) -> None:
         """Collect what went dead, and tell of it."""
@@ -129,13 +130,12 @@ class DlqMonitor:
         problems = {}
         for url in urls:
             try:
-                async with asyncio.timeout(DEADLINE):
-                    finding, seen[queue_name(url)] = await self._look_at(sqs, url)
-            except (QueueError, TimeoutError) as error:
-                problems[queue_name(url)] = str(error) or f"the look did not end within {DEADLINE:g} s"
+                finding, seen[queue_name(url)] = await self._look_at(sqs, url)
+            except QueueError as error:
+                problems[queue_name(url)] = str(error)
             else:
                 found += finding
-            self._turned()
+            await self._turn()
         return found, problems
 
     async def _find_queues(self, sqs: Sqs) -> tuple[list[str], dict[str, str]]:
@@ -148,6 +148,7 @@ class DlqMonitor:
                     urls.append(await sqs.url_of(arn))
             except QueueError as error:
                 problems[queue_name(source)] = str(error)
+            await self._turn()
         return list(dict.fromkeys(urls)), problems
 
     async def _look_at(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:

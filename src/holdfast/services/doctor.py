@@ -18,7 +18,18 @@ from holdfast.core.health import Report
 from holdfast.errors import DatabaseError, NeedsConnection
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
-from holdfast.services.checks import alerts, api, jobs, ledger, limits, queues, restarts, routes, workers
+from holdfast.services.checks import (
+    alerts,
+    api,
+    jobs,
+    ledger,
+    limit_table,
+    limits,
+    queues,
+    restarts,
+    routes,
+    workers,
+)
 from holdfast.services.checks.deployment import Deployment
 
 #: Seconds: for one check, and how long its canary key is valid.
@@ -32,6 +43,7 @@ _OF_THE_SCHEMA = {
     "schema.rate_limit_requests": "rate_limit_requests",
     "schema.find_stale_jobs": "find_stale_jobs()",
     "schema.stale_jobs_view": "stale_jobs_view",
+    **limit_table.LINES,
 }
 _OF_THE_API = {
     "health.status": "health endpoint",
@@ -83,7 +95,12 @@ class Doctor:
 
     async def _ledger_side(self) -> AsyncIterator[Finding]:
         deployment = self._deployment
-        for check in (ledger.check_migrations, ledger.check_schema, ledger.check_objects):
+        for check in (
+            ledger.check_migrations,
+            ledger.check_schema,
+            ledger.check_objects,
+            limit_table.check_limit_table,
+        ):
             for finding in await _guarded(check.__name__, check(deployment)):
                 yield finding
         try:

@@ -58,9 +58,19 @@ class Enqueuer:
         if len(jobs) == 1:
             return [await self._batcher.submit(jobs[0])]
         answers: list[calls.Enqueued] = []
+        ahead: asyncio.Task[list[calls.Enqueued]] | None = None
         for chunk in chunks(jobs):
-            answers += await self.enqueue_together(chunk)
-        return answers
+            following = asyncio.get_running_loop().create_task(self.enqueue_together(chunk))
+            await asyncio.sleep(0)  # so that it is ready to be sent when the connection is free
+            if ahead is not None:
+                try:
+                    answers += await ahead
+                except BaseException:
+                    following.cancel()
+                    await asyncio.wait({following})
+                    raise
+            ahead = following
+        return answers + (await ahead if ahead else [])
 
     async def enqueue_together(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs in one transaction, all or none; the caller bounds their number and size."""

@@ -22,7 +22,8 @@ from holdfast.services.limiter_counts import Counts
 _log = logging.getLogger("holdfast")
 Row = TypeVar("Row")
 
-MOST_IN_A_FLIGHT = 500
+#: More would keep Postgres waiting while this process reads answers, and this process while Postgres decides.
+MOST_IN_A_FLIGHT = 128
 #: A second flight leaves while one is in the air when so many identities wait: then Postgres decides the one while this
 #: process reads the other. With fewer they are better off together.
 MOST_IN_THE_AIR, CROWD = 2, 64
@@ -99,7 +100,7 @@ class Flights:
         self._times: deque[float] = deque(maxlen=512)
 
     def ask(self, policy: Policy, identity: Identity, cost: int) -> "asyncio.Future[Decision]":
-        """Queue a request; the future ends with its decision, within the deadline."""
+        """Queue a request; the future ends with its decision, within two deadlines."""
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         asks = self._waiting.get(identity)
         if asks is None:
@@ -137,7 +138,8 @@ class Flights:
 
     def _take_off(self) -> None:
         self._is_called = False
-        if not self._line.is_up:
+        if not self._line.is_up or any(flight.is_late for flight in self._air):
+            # Beside a late flight there may be no room for another, and nobody waits for it.
             self._answer_alone()
             return
         while not self._air or (len(self._air) < MOST_IN_THE_AIR and len(self._waiting) >= CROWD):
@@ -177,7 +179,7 @@ class Flights:
 
     def _debt(self, identity: Identity, policy: Policy, now: float) -> int:
         debt = min(identity.debt(policy.longest, now), max(limit.most for limit in policy.limits))
-        identity.lent = None
+        identity.charging, identity.lent = identity.lent, None
         self.debtors.pop(identity, None)
         return debt
 
@@ -200,7 +202,7 @@ class Flights:
             timer.cancel()
             self._air.remove(flight)
             for seat in flight.seats:
-                seat.identity.flying = False
+                seat.identity.flying, seat.identity.charging = False, None
             if self._waiting or self.debtors or self._refunds:
                 self.call_next()
 
@@ -220,7 +222,7 @@ class Flights:
         for answer in answers:
             seat = seats[answer[0] - 1]
             if flight.is_late:
-                self._set_off(seat, answer[1][0] or 0, answer[1][1] or 0)
+                self._set_off(seat, answer, began)
             else:
                 self._land(seat, answer, began)
         self._line.landed(
@@ -256,10 +258,9 @@ class Flights:
 
     def _give_back(self, flight: _Flight) -> None:
         """A flight was lost: nobody can know what Postgres has kept of it, so debts stay, and memory answers."""
-        now = time.monotonic()
         for seat in flight.seats:
             if seat.debt:
-                seat.identity.lend(seat.debt, seat.policy.longest, now)
+                seat.identity.take_back()
                 self.debtors[seat.identity] = seat.policy
         self._answer_alone()
 
@@ -315,9 +316,10 @@ class Flights:
             identity.rule = Policy(limits, policy.name, policy.without_postgres, policy.shadow)
         return identity.rule
 
-    def _set_off(self, seat: _Seat, granted: int, stamp: int) -> None:
+    def _set_off(self, seat: _Seat, answer: Answer, began: float) -> None:
         """Memory has answered these asks, and lent what it admitted: what Postgres granted now pays for that."""
-        identity = seat.identity
+        identity, granted, stamp = seat.identity, answer[1][0] or 0, answer[1][1] or 0
+        identity.known, identity.known_at = _quotas(self._ruled(seat.policy, identity, answer), answer), began
         lent = sum(units for _, units in identity.lent or ())
         surplus = granted - min(granted, lent)
         identity.forgive(granted)

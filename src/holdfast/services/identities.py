@@ -21,12 +21,14 @@ class Identity:
         are refused without asking.
     known: the last answer of Postgres, and when it came; what a process on its own begins with.
     tally: the counts while this process is on its own.
-    lent: units admitted on its own, with their times, which Postgres does not know of yet.
+    lent: units admitted on its own, with their times, which Postgres does not know of yet. charging: those of them
+        that a flight has taken along, until it has landed.
     busy_until: until when these counts matter to anybody. flying: a round trip about it is under way.
     """
 
     __slots__ = (
         "busy_until",
+        "charging",
         "denied",
         "digest",
         "flying",
@@ -61,6 +63,7 @@ class Identity:
         self.rule: Policy | None = None
         self.tally: Tally | None = None
         self.lent: list[tuple[float, int]] | None = None
+        self.charging: list[tuple[float, int]] | None = None
         self.is_mixed = False
         self.is_allowed = False
         self.busy_until = 0.0
@@ -84,6 +87,10 @@ class Identity:
             if lent > units:
                 self.lent.append((at, lent - units))
             units -= min(lent, units)
+
+    def take_back(self) -> None:
+        """The flight with the debt was lost: it is owed as before."""
+        self.lent, self.charging = [*(self.charging or ()), *(self.lent or ())], None
 
     def debt(self, longest: float, now: float) -> int:
         """The units that still stand in some window and that Postgres does not know of."""

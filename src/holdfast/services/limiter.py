@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from holdfast.core.ratelimit import Decision, Limits, Policy, Quota, Source, decision
-from holdfast.errors import ConfigurationError, InvalidArguments
+from holdfast.errors import ConfigurationError, DatabaseUnavailable, InvalidArguments
 from holdfast.events import RateLimiterSwitched, Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres import rate_limit
@@ -27,6 +27,8 @@ from holdfast.services.limiter_link import ADMIN_DEADLINE, HTTPS_DEADLINE, Link
 
 #: Ways to write policies that are remembered.
 MOST_POLICIES = 500
+#: Seconds that a peek waits for Postgres; it may have to connect first.
+PEEK_DEADLINE = 1.0
 #: Seconds between two looks of somebody who waits for admission, at the least.
 SHORTEST_WAIT = 0.001
 #: A refusal that is remembered is told again as it is for this long (seconds).
@@ -38,6 +40,7 @@ class LimiterReport:
     """How a limiter is. `flight_p50` and `flight_p99` in seconds, of the last 512 round trips (None: none yet).
 
     decisions: since its start, by (policy, source, outcome); outcomes are admitted, refused and shadowed.
+    lacks_schema: Postgres answers, and has not the tables and functions of this version.
     """
 
     mode: Source
@@ -51,13 +54,15 @@ class LimiterReport:
     flight_p50: float | None
     flight_p99: float | None
     decisions: Mapping[tuple[str, str, str], int]
+    lacks_schema: bool = False
 
 
 class RateLimiter:
     """Decides whether requests are admitted; for asyncio programs, on the loop that started it.
 
     dsn: the ledger's Postgres; None keeps all in this process's memory.
-    deadline: seconds that a decision may wait for Postgres; over HTTPS at least half a second.
+    deadline: seconds that a round trip to Postgres may take, over HTTPS at least half a second; a decision waits for
+        twice that at most.
     most_keys: identities that this process remembers at most.
     most_identities: rows above which new identities share places in Postgres.
 
@@ -103,7 +108,10 @@ class RateLimiter:
     # Life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to look for Postgres; returns at once, and until it is found memory decides."""
+        """Begin to look for Postgres; returns at once, and until it is found memory decides.
+
+        The first request does so too, where nobody has; `stop` is for the program to call.
+        """
         if self._link is not None:
             self._link.start()
 
@@ -129,7 +137,7 @@ class RateLimiter:
 
     @property
     def deadline(self) -> float:
-        """Seconds that a decision may wait for Postgres."""
+        """Seconds that a round trip to Postgres may take."""
         return self._flights.deadline if self._flights else 0.0
 
     @deadline.setter
@@ -158,6 +166,7 @@ class RateLimiter:
             p50,
             p99,
             dict(self.counts.totals()),
+            lacks_schema=link.lacks_schema if link else False,
         )
 
     # Decisions -----------------------------------------------------------------------------------------------
@@ -178,6 +187,8 @@ class RateLimiter:
         if type(cost) is not int or not 1 <= cost <= policy.capacity:
             raise InvalidArguments(f"cost is {cost!r:.60}; it must be from 1 to the limit, {policy.capacity}")
         if self._is_alone:
+            if self._link is not None and not self._link.has_begun:
+                self._link.start()
             return self.alone(policy, identity, cost, now)
         assert self._flights is not None
         return await self._flights.ask(policy, identity, cost)
@@ -210,13 +221,17 @@ class RateLimiter:
             await asyncio.sleep(max(found.retry_after, SHORTEST_WAIT) * random.uniform(1.0, 1.05))  # noqa: S311
 
     async def peek(self, key: str, limits: Limits, *, cost: int = 1) -> Decision:
-        """How a request would be answered now; counts nothing."""
+        """How a request would be answered now; counts nothing. Never raises for want of Postgres."""
         policy = self._policy(limits)
         identity = self._identity(policy, key, time.monotonic())
         if self._is_alone or self._admin is None or self._flights is None:
             return self._alone.look(policy, identity, cost)
-        digest = await self._digest(key)
-        answer = await self._admin.one(rate_limit.rate_limit_peek(policy, digest.hex, cost))
+        try:
+            async with asyncio.timeout(PEEK_DEADLINE):
+                digest = await self._digest(key)
+                answer = await self._admin.one(rate_limit.rate_limit_peek(policy, digest.hex, cost))
+        except (DatabaseUnavailable, TimeoutError):
+            return self._alone.look(policy, identity, cost)
         return self._flights.read(policy, identity, cost, answer)
 
     async def refund(self, spent: Decision) -> bool:

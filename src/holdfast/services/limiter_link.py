@@ -12,9 +12,9 @@ import random
 import time
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, SchemaMismatch
 from holdfast.postgres import calls, rate_limit
 from holdfast.postgres.ledger import AsyncLedger
 
@@ -56,20 +56,26 @@ class Link:
         self.secret: bytes | None = None
         self.instances = 1
         self.is_full = False
+        self.lacks_schema = False
         self.why = "it has not looked for Postgres yet"
         self.since = time.monotonic()
         self._generation = 0
         self._told: dict[tuple[str, str, str], int] = {}
         self._is_up = False
         self._is_late = False
+        self._is_alone = True
         self._late_in_a_row = 0
         self._lost = asyncio.Event()
         self._looked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.has_begun = False
         self.deadline = 0.05
 
     def start(self) -> None:
         """Begin to look."""
+        self.has_begun = True
+        # Made here and not with the limiter: processes that were forked after that are not one.
+        self._limiter.id = uuid4()
         self._lost.set()
         self._looked.clear()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -127,7 +133,9 @@ class Link:
         self._lost.set()
 
     def _switch(self, *, alone: bool, why: str, tell: bool = True) -> None:
-        self.why, self.since = why, time.monotonic()
+        if alone is not self._is_alone:
+            self._is_alone, self.since = alone, time.monotonic()
+        self.why = why
         self._limiter.switch(alone=alone, why=why, instances=self.instances, tell=tell)
 
     async def _run(self) -> None:
@@ -163,9 +171,10 @@ class Link:
             await self._beat()
             began = time.monotonic()
             await self._ledger.call(rate_limit.rate_limit_hits([], [], [], [], []))
+            self.lacks_schema = False
             return time.monotonic() - began <= max(self.deadline, SHORTEST_PAUSE / 2)
         except DatabaseError as error:
-            self.why = str(error)
+            self.why, self.lacks_schema = str(error), isinstance(error, SchemaMismatch)
             return False
         finally:
             self._looked.set()

@@ -76,7 +76,7 @@ class WorkerSettings:
 
     queues: Sequence[str] = ("default",)
     slots: int = 10
-    batch: int = 100
+    batch: int = 500
     poll: float = 1.0
     drain_timeout: float = 30.0
     stale_after: float = 600.0

@@ -1,10 +1,11 @@
 """The seam to SQS: the few calls that Holdfast makes, each with a deadline, with errors of our own.
 
 The SDK's usual chain gives credentials, region and endpoint. Its defaults can wait for five minutes on an endpoint that
-hangs; ours are the standard retries with three attempts, 3 s to connect, and little more than the wait that was asked
-for to read. A queue's own address decides where a client connects, unless it is one of AWS's.
+hangs; ours are the standard retries with three attempts, 3 s to connect, and 10 s for a call with its retries, beyond
+the wait that was asked for. A queue's own address decides where a client connects, unless it is one of AWS's.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import ConfigurationError, QueueNotFound, QueueRefused, QueueUnavailable
 
-#: Entries of a batch call; seconds to connect, to read beyond a wait, and for which a client lives at most.
+#: Entries of a batch call; seconds to connect, to read beyond a wait, and for a call with all its retries.
 BATCH = 10
 CONNECT, READ = 3, 5
+CALL = 10
 LONGEST_WAIT = 20
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -101,7 +103,7 @@ class Sqs:
         Never cancel it: the message would be given to a connection that is gone, and stay hidden.
         """
         options = {} if visibility is None else {"VisibilityTimeout": visibility}
-        async with self._calling(url) as client:
+        async with self._calling(url, wait=wait) as client:
             answer = await client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=BATCH,
@@ -151,6 +153,8 @@ class Sqs:
 
     async def url_of(self, arn: str) -> str:
         """The URL of the queue with this ARN, in this region."""
+        if arn.count(":") != 5:
+            raise QueueRefused(f"{arn[:100]!r} is no ARN of a queue")
         *_, account, name = arn.split(":")
         async with self._calling(name) as client:
             answer = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
@@ -168,22 +172,27 @@ class Sqs:
         await self._open.aclose()
 
     @asynccontextmanager
-    async def _calling(self, url: str) -> AsyncIterator[Any]:
+    async def _calling(self, url: str, *, wait: float = 0) -> AsyncIterator[Any]:
         """The client, with what it raises turned into errors of ours, which hold no account and no secret."""
         from botocore import exceptions
 
-        name = queue_name(url) or url
-        if self._client is None:
-            self._client = await self._connect()
+        name, within = queue_name(url) or url, wait + CALL
         try:
-            yield self._client
-        except self._client.exceptions.QueueDoesNotExist as error:
-            raise QueueNotFound(f"there is no queue {name!r} at this endpoint and account") from error
+            if self._client is None:
+                self._client = await self._connect()
+            async with asyncio.timeout(within):
+                yield self._client
         except exceptions.ClientError as error:
+            if self._client is not None and isinstance(error, self._client.exceptions.QueueDoesNotExist):
+                raise QueueNotFound(f"there is no queue {name!r} at this endpoint and account") from error
             raise _refusal(name, error.response.get("Error", {})) from error
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             raise QueueRefused("no AWS credentials were found: set AWS_ACCESS_KEY_ID or a role") from error
-        except (exceptions.BotoCoreError, OSError, TimeoutError) as error:
+        except exceptions.ProfileNotFound as error:
+            raise QueueRefused("AWS_PROFILE names a profile that does not exist on this machine") from error
+        except TimeoutError as error:
+            raise QueueUnavailable(f"SQS does not answer for queue {name!r} within {within:g} s") from error
+        except (exceptions.BotoCoreError, OSError) as error:
             raise QueueUnavailable(f"SQS does not answer for queue {name!r}: {type(error).__name__}") from error
 
     async def _connect(self) -> Any:

@@ -4,16 +4,21 @@ SQS has no peek. Receiving again and again with a visibility of 0 shows a few me
 tries), so messages are leased until the queue is empty, and then all released at once. That raises their receive counts
 by one, so where the queue has a redrive policy of its own, which would move them on, or is FIFO, where a lease blocks
 its group, they are only counted.
+
+A look that is cancelled ends itself first: a receive that is cut off leaves its messages hidden, and so does a release.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from holdfast.errors import QueueError
-from holdfast.sqs.client import Message, Sqs, queue_name
+from holdfast.sqs.client import BATCH, Message, Sqs, queue_name
 
-#: Seconds that a message is leased, and that a receive waits; messages of one look; empty answers that mean "empty".
+#: Seconds that a message is leased, that a receive waits, and after which none is begun; messages of one look; empty
+#: answers that mean "empty".
 LEASE = 60
 WAIT = 1
+LONGEST = 20.0
 MOST = 1000
 EMPTY_ANSWERS = 2
 
@@ -31,6 +36,17 @@ class Look:
 
 async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
     """Look at what is in a dead-letter queue, `most` messages at most. Raises `QueueError`."""
+    stopped = asyncio.Event()
+    looking = asyncio.create_task(_look(sqs, url, most, stopped))
+    try:
+        return await asyncio.shield(looking)
+    except asyncio.CancelledError:
+        stopped.set()
+        await _to_its_end(looking)
+        raise
+
+
+async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
     attributes = await sqs.attributes(url)
     count = attributes.visible + attributes.in_flight
     reason = _why_not(attributes.dead_letter_arn, is_fifo=attributes.is_fifo)
@@ -39,29 +55,45 @@ async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
     if count == 0:
         return Look(queue_name(url), 0, (), complete=True)
     seen: dict[str, Message] = {}
-    empty = 0
+    empty, clock = 0, asyncio.get_running_loop().time
+    until = clock() + LONGEST
     try:
-        while len(seen) < most and empty < EMPTY_ANSWERS:
+        while len(seen) < most and empty < EMPTY_ANSWERS and clock() < until and not stopped.is_set():
             messages = await sqs.receive(url, wait=WAIT, visibility=LEASE)
             empty = 0 if messages else empty + 1
             seen.update({message.id: message for message in messages})
     finally:
-        await _release(sqs, url, seen)
-    in_others_hands = attributes.in_flight > 0
-    return Look(
-        queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=len(seen) < most and not in_others_hands
-    )
+        await _release(sqs, url, [message.receipt for message in seen.values()])
+    # Another may look at the same time and have the rest in hand, so all that was counted must have been seen.
+    is_all = count <= len(seen) < most and attributes.in_flight == 0
+    return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all)
 
 
-async def _release(sqs: Sqs, url: str, seen: dict[str, Message]) -> None:
-    """Give all back, and those that were refused once more; what still stays is visible again after its lease."""
-    receipts = [message.receipt for message in seen.values()]
-    try:
-        refused = await sqs.release(url, receipts)
-        if refused:
-            await sqs.release(url, refused)
-    except QueueError:
-        return
+async def _to_its_end(looking: "asyncio.Task[Look]") -> None:
+    """Wait for it, however often this is cancelled: its calls have deadlines of their own."""
+    while not looking.done():
+        try:
+            await asyncio.wait([looking])
+        except asyncio.CancelledError:
+            continue
+    if not looking.cancelled():
+        looking.exception()
+
+
+async def _release(sqs: Sqs, url: str, receipts: list[str]) -> None:
+    """Give all back, and what did not go once more; what still stays is visible again after its lease."""
+    for _ in range(2):
+        receipts = await _release_once(sqs, url, receipts)
+
+
+async def _release_once(sqs: Sqs, url: str, receipts: list[str]) -> list[str]:
+    refused: list[str] = []
+    for start in range(0, len(receipts), BATCH):
+        try:
+            refused += await sqs.release(url, receipts[start : start + BATCH])
+        except QueueError:
+            return [*refused, *receipts[start:]]
+    return refused
 
 
 def _why_not(own_dead_letters: str | None, *, is_fifo: bool) -> str | None:

@@ -5,8 +5,10 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.core.ratelimit import Decision, Limits, Policy
@@ -24,8 +26,10 @@ Cost = int | Callable[[Scope], int]
 
 #: What must answer whatever else happens: probes, and the scrape that tells why.
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics", "/api/health"})
-#: What a policy without a name of its own is called, in headers and in the ledger.
+#: What the middleware's policy is called where it has no name of its own, in headers and in the ledger.
 DEFAULT = "default"
+#: What a route's policy is called there: its path, as far as a name may be that long.
+LONGEST_NAME = 99
 
 
 class RateLimitMiddleware:
@@ -79,12 +83,22 @@ class RateLimitMiddleware:
 
 
 class RateLimited(HTTPException):
-    """A route refused a request: 429, or 503 where it cannot be counted. `problem` is the whole answer (RFC 9457)."""
+    """A route refused a request: 429, or 503 where it cannot be counted. `problem` is the whole answer (RFC 9457).
+
+    app.add_exception_handler(RateLimited, refused)  # answers with it; else FastAPI answers with its `detail` alone
+    """
 
     def __init__(self, decision: Decision, status: int, headers: Collection[str]) -> None:
         self.decision = decision
         self.problem = problem(decision, status)
         super().__init__(status, self.problem["detail"], dict(fields(decision, headers)))
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """Answers a `RateLimited` as the middleware does; for `app.add_exception_handler`."""
+    assert isinstance(error, RateLimited)
+    headers = {"Cache-Control": "no-store", **(error.headers or {})}
+    return JSONResponse(error.problem, error.status_code, headers, "application/problem+json")
 
 
 def rate_limited(
@@ -99,17 +113,18 @@ def rate_limited(
 
         @app.post("/login", dependencies=[Depends(rate_limited(limiter, "5/minute"))])
 
-    With a policy that has a name, all routes that have it share one count. Raises `RateLimited`.
+    The policy is called by the route's path, unless it has a name: then all routes that have it share one count.
+    Raises `RateLimited`.
     """
-    shared = isinstance(limit, Policy) and limit.name != Policy(limit.limits).name
-    policy = _named(limit, DEFAULT)
+    policies: dict[str, Policy] = {}
     found_by = identify or Identify()
 
     async def admit(request: Request, response: Response) -> None:
         who = await _identity(found_by, request.scope)
-        path = getattr(request.scope.get("route"), "path", request.url.path)
+        path = getattr(request.scope.get("route"), "path", "")
+        policy = policies.get(path) or policies.setdefault(path, _named(limit, _as_name(path)))
         units = cost if isinstance(cost, int) else min(cost(request.scope), policy.capacity)
-        decision = await limiter.hit(who if shared else f"route:{path}:{who}", policy, cost=units)
+        decision = await limiter.hit(who, policy, cost=units)
         if not decision.allowed:
             raise RateLimited(decision, _status(decision, policy), headers)
         response.headers.update(dict(fields(decision, headers)))
@@ -169,6 +184,10 @@ def _named(limit: Limits, name: str) -> Policy:
     if policy.name != Policy(policy.limits).name:
         return policy
     return Policy(policy.limits, name, policy.without_postgres, policy.shadow)
+
+
+def _as_name(path: str) -> str:
+    return quote(path, safe="/{}:*@!$&'()+,;=~ ")[:LONGEST_NAME] or DEFAULT
 
 
 def _status(decision: Decision, policy: Policy) -> int:

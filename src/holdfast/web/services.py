@@ -97,6 +97,7 @@ def _seen(report: LimiterReport) -> Limiter:
         report.identities,
         report.debtors,
         report.is_full,
+        report.lacks_schema,
     )
 
 

@@ -7,7 +7,9 @@
 --
 -- The floor (priority, run_at, id) is what the worker claimed last. Starting behind it spares the dead index
 -- entries of jobs that have left the queue, which nobody can remove while an old snapshot is held open somewhere.
--- It applies to the plain lane only. Without a floor the claim starts at the front: the worker does that about
+-- Within the floor's own priority it is compared as (run_at, id): beside an equality on priority, a comparison that
+-- begins with priority would not be where the scan starts, and it would walk over all of them (no run_at is -infinity,
+-- so that floor_id is without effect in the other priorities). It applies to the plain lane only. Without a floor the claim starts at the front: the worker does that about
 -- each second, so that urgent newcomers and rescued jobs are seen.
 --
 -- Groups and limits: at most 1,000 lanes of each queue and kind are looked at. Where there are more, the walk starts at a
@@ -47,7 +49,8 @@ BEGIN
     IF NOT _laned THEN
         RETURN QUERY
         WITH RECURSIVE streams AS (
-            SELECT h.queue, h.kind, h.priority, h.run_at
+            SELECT h.queue, h.kind, h.priority, h.run_at,
+                   CASE WHEN h.priority = floor_priority THEN floor_run_at ELSE '-infinity' END AS from_run_at
             FROM unnest(claim_candidates.queues) AS q (name)
             CROSS JOIN unnest(claim_candidates.kinds) AS k (name)
             CROSS JOIN LATERAL (
@@ -58,7 +61,7 @@ BEGIN
                 ORDER BY j.priority, j.run_at, j.id
                 LIMIT 1) h
             UNION ALL
-            SELECT n.queue, n.kind, n.priority, n.run_at
+            SELECT n.queue, n.kind, n.priority, n.run_at, '-infinity'
             FROM streams s
             CROSS JOIN LATERAL (
                 SELECT j.queue, j.kind, j.priority, j.run_at
@@ -80,7 +83,7 @@ BEGIN
             FROM holdfast.jobs j
             WHERE j.status = 'queued' AND j.queue = s.queue AND j.kind = s.kind AND j.lane = _plain
               AND j.priority = s.priority AND j.run_at <= due_at
-              AND (j.priority, j.run_at, j.id) > (floor_priority, floor_run_at, floor_id)
+              AND (j.run_at, j.id) > (s.from_run_at, floor_id)
               AND (j.group_key IS NULL OR NOT EXISTS (
                 SELECT FROM holdfast.jobs r
                 WHERE r.status = 'running' AND r.queue = j.queue AND r.group_key = j.group_key))
@@ -119,7 +122,8 @@ BEGIN
 
     RETURN QUERY
     WITH RECURSIVE plain_streams AS (
-        SELECT h.queue, h.kind, h.priority, h.run_at
+        SELECT h.queue, h.kind, h.priority, h.run_at,
+               CASE WHEN h.priority = floor_priority THEN floor_run_at ELSE '-infinity' END AS from_run_at
         FROM unnest(claim_candidates.queues) AS q (name)
         CROSS JOIN unnest(claim_candidates.kinds) AS k (name)
         CROSS JOIN LATERAL (
@@ -130,7 +134,7 @@ BEGIN
             ORDER BY j.priority, j.run_at, j.id
             LIMIT 1) h
         UNION ALL
-        SELECT n.queue, n.kind, n.priority, n.run_at
+        SELECT n.queue, n.kind, n.priority, n.run_at, '-infinity'
         FROM plain_streams s
         CROSS JOIN LATERAL (
             SELECT j.queue, j.kind, j.priority, j.run_at
@@ -177,7 +181,7 @@ BEGIN
             FROM holdfast.jobs j
             WHERE j.status = 'queued' AND j.queue = s.queue AND j.kind = s.kind AND j.lane = _plain
               AND j.priority = s.priority AND j.run_at <= due_at
-              AND (j.priority, j.run_at, j.id) > (floor_priority, floor_run_at, floor_id)
+              AND (j.run_at, j.id) > (s.from_run_at, floor_id)
             ORDER BY j.run_at, j.id
             LIMIT wanted) c
         WHERE s.run_at <= due_at
@@ -191,8 +195,8 @@ BEGIN
               AND j.priority = s.priority AND j.run_at <= due_at
             ORDER BY j.run_at, j.id
             LIMIT CASE WHEN s.lane >= 'l' THEN wanted ELSE 1 END) c
-        LEFT JOIN busy b ON b.limit_key = c.limit_key
-        WHERE (c.limit_key IS NULL OR c.limit_max > coalesce(b.running, 0))
+        WHERE (c.limit_key IS NULL OR c.limit_max > coalesce(
+            (SELECT b.running FROM busy b WHERE b.limit_key = c.limit_key), 0))
           AND (c.group_key IS NULL OR NOT EXISTS (
             SELECT FROM holdfast.jobs r
             WHERE r.status = 'running' AND r.queue = c.queue AND r.group_key = c.group_key))

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS holdfast.notifications (
 ) WITH (fillfactor = 50);
 
 CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_waiting ON holdfast.notifications (incident_id, channel) WHERE delivered_at IS NULL;
 CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
 
 INSERT INTO holdfast.monitors (name)

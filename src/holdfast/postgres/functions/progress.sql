@@ -20,7 +20,8 @@ DECLARE
 BEGIN
     WITH touched AS (
         UPDATE holdfast.jobs AS j
-        SET heartbeat_at = greatest(j.heartbeat_at, _now), progress = coalesce(p.progress, j.progress)
+        SET heartbeat_at = greatest(j.heartbeat_at, _now), progress = coalesce(p.progress, j.progress),
+            suspect = j.suspect  -- no change; see claim.sql
         FROM (
             SELECT f.id, n.progress
             FROM (

@@ -3,7 +3,8 @@
 -- Told are the channels that any alerter has announced within the last day, and those of the caller: whoever happens to
 -- sweep need not know them all. The log is told where there is nothing else.
 -- For dead letters the letters themselves are marked as told of; where somebody else has done so meanwhile nothing is
--- written and nobody is told twice. Returns what was written: {id: incident, arrivals}.
+-- written and nobody is told twice; and as long as one of them is there, their incident is not over: somebody else may have
+-- found it since this caller looked. Returns what was written: {id: incident, arrivals}.
 CREATE OR REPLACE FUNCTION holdfast.record_incidents(changes jsonb, channels text[])
 RETURNS TABLE (id uuid, kind text, key text, action text, arrivals bigint)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -39,6 +40,8 @@ BEGIN
         WHERE i.kind = _change.kind AND i.key = _change.key AND i.status = 'open'
         FOR UPDATE;
         CONTINUE WHEN (_incident IS NULL) <> (_change.action = 'open');
+        CONTINUE WHEN _change.kind = 'dead_letters' AND _change.action = 'resolve' AND EXISTS (
+            SELECT FROM holdfast.dead_letters d WHERE d.fingerprint = _change.key AND d.gone_at IS NULL);
         _incident := coalesce(_incident, _change.id);
 
         _told := coalesce(_change.arrivals, 0);

@@ -144,6 +144,7 @@ CREATE TABLE IF NOT EXISTS holdfast.notifications (
 ) WITH (fillfactor = 50);
 
 CREATE INDEX IF NOT EXISTS notifications_due ON holdfast.notifications (due_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_waiting ON holdfast.notifications (incident_id, channel) WHERE delivered_at IS NULL;
 CREATE INDEX IF NOT EXISTS notifications_delivered ON holdfast.notifications (delivered_at) WHERE delivered_at IS NOT NULL;
 
 INSERT INTO holdfast.monitors (name)
@@ -250,7 +251,9 @@ END
 $function$;
 
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
--- incident is open. At most 500 groups; counts to 1,000 in each.
+-- incident is open. At most 500 groups of the first, the rest of which comes the next time, and 1,000 of the second, in the
+-- order in which open incidents are listed: none that is listed may lack its group, which would look as if it were over.
+-- Counts go to 1,000 in each.
 CREATE OR REPLACE FUNCTION holdfast.dead_letter_groups(max_groups integer DEFAULT 500)
 RETURNS TABLE (
     fingerprint text, queue text, source text, kind text, cause text, untold bigint, present bigint, oldest_at timestamptz,
@@ -259,11 +262,11 @@ LANGUAGE sql STABLE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
     WITH wanted AS (
-        SELECT u.fingerprint FROM holdfast.dead_letters u WHERE u.incident_id IS NULL
+        (SELECT DISTINCT u.fingerprint FROM holdfast.dead_letters u WHERE u.incident_id IS NULL
+         ORDER BY u.fingerprint LIMIT max_groups)
         UNION
-        SELECT i.key FROM holdfast.incidents i WHERE i.status = 'open' AND i.kind = 'dead_letters'
-        ORDER BY 1
-        LIMIT max_groups
+        (SELECT i.key FROM holdfast.incidents i WHERE i.status = 'open' AND i.kind = 'dead_letters'
+         ORDER BY i.opened_at, i.key LIMIT 1000)
     )
     SELECT w.fingerprint, s.queue, s.source, s.kind, s.cause,
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters u
@@ -286,7 +289,8 @@ $function$;
 -- Told are the channels that any alerter has announced within the last day, and those of the caller: whoever happens to
 -- sweep need not know them all. The log is told where there is nothing else.
 -- For dead letters the letters themselves are marked as told of; where somebody else has done so meanwhile nothing is
--- written and nobody is told twice. Returns what was written: {id: incident, arrivals}.
+-- written and nobody is told twice; and as long as one of them is there, their incident is not over: somebody else may have
+-- found it since this caller looked. Returns what was written: {id: incident, arrivals}.
 CREATE OR REPLACE FUNCTION holdfast.record_incidents(changes jsonb, channels text[])
 RETURNS TABLE (id uuid, kind text, key text, action text, arrivals bigint)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -322,6 +326,8 @@ BEGIN
         WHERE i.kind = _change.kind AND i.key = _change.key AND i.status = 'open'
         FOR UPDATE;
         CONTINUE WHEN (_incident IS NULL) <> (_change.action = 'open');
+        CONTINUE WHEN _change.kind = 'dead_letters' AND _change.action = 'resolve' AND EXISTS (
+            SELECT FROM holdfast.dead_letters d WHERE d.fingerprint = _change.key AND d.gone_at IS NULL);
         _incident := coalesce(_incident, _change.id);
 
         _told := coalesce(_change.arrivals, 0);
@@ -356,7 +362,9 @@ END
 $function$;
 
 -- Take notifications that are due, to deliver them; for `lease` nobody else takes them. Whoever dies before settling them
--- leaves them to be tried again: a notification is delivered at least once.
+-- leaves them to be tried again: a notification is delivered at least once. What is told of one incident goes out in the order
+-- in which it was written: an end that comes before its beginning would leave people with the beginning. A channel that asked
+-- for a pause has it, whoever was asked (`pause_channel`).
 CREATE OR REPLACE FUNCTION holdfast.claim_notifications(channels text[], max_notifications integer, lease interval)
 RETURNS TABLE (id uuid, incident_id uuid, channel text, reason text, content jsonb, attempts integer, created_at timestamptz)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -367,6 +375,12 @@ AS $function$
     WHERE n.id = ANY (ARRAY(
         SELECT d.id FROM holdfast.notifications d
         WHERE d.delivered_at IS NULL AND d.due_at <= (SELECT holdfast.clock()) AND d.channel = ANY (channels)
+          AND NOT EXISTS (SELECT FROM holdfast.notifications e
+                          WHERE e.incident_id = d.incident_id AND e.channel = d.channel AND e.delivered_at IS NULL
+                            AND e.created_at < d.created_at)
+          AND NOT EXISTS (SELECT FROM holdfast.monitors m
+                          WHERE m.name = 'deliver_notifications'
+                            AND (m.last_result -> 'paused' ->> d.channel)::timestamptz > (SELECT holdfast.clock()))
         ORDER BY d.due_at, d.id
         LIMIT max_notifications
         FOR UPDATE SKIP LOCKED))
@@ -623,6 +637,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', 'f7a688ac26c76d74a0df86be48e9d78fdc9abcaf234e38ead73b4674fa1a9a51');
+    VALUES (7, '007_dead_letters', 'fcc4ad2641eabdc5563dd9a5f884a4b35fdd893b40e586cf3fbe06c7e09ca7d5');
 END
 $holdfast$;

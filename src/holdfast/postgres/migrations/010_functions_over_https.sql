@@ -16,6 +16,28 @@ BEGIN
     END IF;
     EXECUTE $migration$
 -- migration body
+-- What waits for a channel that no alerter has announced for a day (its webhook was taken away, or the log was replaced by
+-- one) would wait for ever, and be warned of for ever: it goes to a channel that there is.
+CREATE OR REPLACE FUNCTION holdfast.adopt_notifications(channel text) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.notifications AS n
+SET channel = $1
+WHERE n.id = ANY (ARRAY(
+    SELECT w.id FROM holdfast.notifications w
+    WHERE w.delivered_at IS NULL AND w.due_at < (SELECT holdfast.clock()) AND w.channel <> $1
+      AND NOT EXISTS (
+          SELECT FROM holdfast.monitors m
+          WHERE m.name = 'deliver_notifications'
+            AND (m.last_result -> 'channels' ->> w.channel)::timestamptz > (SELECT holdfast.clock()) - interval '1 day')
+      AND w.created_at < (SELECT holdfast.clock()) - interval '1 day'
+    ORDER BY w.due_at
+    LIMIT 1000
+    FOR UPDATE SKIP LOCKED))
+RETURNING n.id
+$function$;
+
 -- An alerter tells that it delivers to these channels; also the turn of the alerters, for others to see that they are alive.
 CREATE OR REPLACE FUNCTION holdfast.announce_channels(channels text[], every interval) RETURNS SETOF text
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -126,6 +148,18 @@ CROSS JOIN LATERAL holdfast.enqueue_once(
     a.unique_keys, a.group_keys, a.limit_keys, a.policies, a.traceparents, CAST($5 AS text)::jsonb) AS e
 $function$;
 
+-- Write one job that is due now and has no keys; all parameters are text, like those of enqueue.sql.
+CREATE OR REPLACE FUNCTION holdfast.enqueue_one(id text, queue text, kind text, args text, policy text)
+    RETURNS TABLE (ord integer, job_id uuid, created boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT 1 AS ord, e.job_id AS id, e.created
+FROM holdfast.enqueue(
+    CAST($1 AS text)::uuid, CAST($2 AS text), CAST($3 AS text), CAST($4 AS text)::jsonb,
+    CAST($5 AS text)::jsonb) AS e
+$function$;
+
 -- One job, whole.
 CREATE OR REPLACE FUNCTION holdfast.job(job_id uuid) RETURNS TABLE (id uuid, queue text, kind text, args jsonb, status text, priority smallint, run_at timestamptz, group_key text,
     unique_key text, limit_key text, limit_max integer, lease bigint, worker_id uuid, attempts integer,
@@ -144,6 +178,17 @@ SELECT j.id, j.queue, j.kind, j.args, j.status, j.priority, j.run_at, j.group_ke
        j.error, j.fingerprint, j.traceparent, j.created_at
 FROM holdfast.jobs j
 WHERE j.id = $1
+$function$;
+
+-- What happened to a job besides its happy path, oldest first; the last 200.
+CREATE OR REPLACE FUNCTION holdfast.job_events(job_id uuid)
+    RETURNS TABLE (at timestamptz, event text, reason text, lease bigint, worker_id uuid, details jsonb)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT e.at, e.event, e.reason, e.lease, e.worker_id, e.details
+FROM (SELECT * FROM holdfast.job_events n WHERE n.job_id = $1 ORDER BY n.id DESC LIMIT 200) e
+ORDER BY e.id
 $function$;
 
 -- Those of the given jobs that have ended, and those that are not in the ledger (missing).
@@ -172,6 +217,50 @@ WHERE EXISTS (SELECT FROM holdfast.api_keys k WHERE k.role <> 'canary')
 LIMIT 2000
 $function$;
 
+-- Jobs by filter, newest first, one keyset page. Ids are of version 7, so their order is that of creation.
+-- `known` tells of a queued job whether any live worker knows its kind: a kind that nobody knows stays queued.
+CREATE OR REPLACE FUNCTION holdfast.list_jobs(status text, queue text, kind text, error text, key text, newer interval, older interval, before uuid,
+    "limit" bigint) RETURNS TABLE (id uuid, queue_name text, job_kind text, job_status text, attempts integer,
+    max_attempts integer, lease bigint, run_at timestamptz, claimed_at timestamptz, finished_at timestamptz,
+    created_at timestamptz, message text, known boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.lease, j.run_at, j.claimed_at, j.finished_at,
+       j.created_at, j.error ->> 'message' AS error,
+       CASE WHEN j.status = 'queued' THEN EXISTS (
+           SELECT FROM holdfast.workers w WHERE w.gone_at IS NULL AND j.kind = ANY (w.kinds)) END AS known
+FROM holdfast.jobs j
+WHERE ($1::text IS NULL OR j.status = $1)
+  AND ($2::text IS NULL OR j.queue = $2)
+  AND ($3::text IS NULL OR j.kind = $3)
+  AND ($4::text IS NULL OR position(lower($4) IN lower(concat_ws(': ', j.error ->> 'type', j.error ->> 'message'))) > 0)
+  AND ($5::text IS NULL OR $5 IN (j.unique_key, j.group_key, j.limit_key))
+  AND ($6::interval IS NULL OR j.created_at >= (SELECT holdfast.clock()) - $6)
+  AND ($7::interval IS NULL OR j.created_at < (SELECT holdfast.clock()) - $7)
+  AND ($8::uuid IS NULL OR j.id < $8)
+ORDER BY j.id DESC
+LIMIT $9
+$function$;
+
+-- The policies that were used, the last used first, with what was decided over all processes.
+CREATE OR REPLACE FUNCTION holdfast.list_rate_limits("limit" bigint)
+    RETURNS TABLE (policy text, admitted bigint, refused bigint, shadowed bigint, alone bigint, last_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT policy,
+       coalesce(sum(decisions) FILTER (WHERE outcome = 'admitted'), 0)::bigint,
+       coalesce(sum(decisions) FILTER (WHERE outcome = 'refused'), 0)::bigint,
+       coalesce(sum(decisions) FILTER (WHERE outcome = 'shadowed'), 0)::bigint,
+       coalesce(sum(decisions) FILTER (WHERE source = 'memory'), 0)::bigint,
+       max(last_at)
+FROM holdfast.rate_limit_totals
+GROUP BY policy
+ORDER BY max(last_at) DESC, policy
+LIMIT $1
+$function$;
+
 -- The services that were seen within the last minute.
 CREATE OR REPLACE FUNCTION holdfast.list_services()
     RETURNS TABLE (id uuid, name text, host text, pid integer, version text, folder text, settings_hash text, address text,
@@ -184,6 +273,23 @@ FROM holdfast.services s
 WHERE s.seen_at > (SELECT holdfast.clock()) - interval '1 minute'
 ORDER BY s.host, s.name, s.started_at
 LIMIT 500
+$function$;
+
+-- Worker processes, live ones first, then the most recently gone; with what the live ones hold.
+CREATE OR REPLACE FUNCTION holdfast.list_workers(gone boolean, "limit" bigint)
+    RETURNS TABLE (id uuid, host text, pid integer, version text, queues text[], kinds text[], slots integer,
+    quarantine boolean, started_at timestamptz, seen_at timestamptz, lost_after interval, loop_lag interval,
+    draining boolean, gone_at timestamptz, gone_reason text, gone_is_crash boolean, running bigint)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT w.id, w.host, w.pid, w.version, w.queues, w.kinds, w.slots, w.quarantine, w.started_at, w.seen_at, w.lost_after,
+       w.loop_lag, w.draining, w.gone_at, w.gone_reason, w.gone_is_crash,
+       (SELECT count(*) FROM holdfast.jobs j WHERE j.status = 'running' AND j.worker_id = w.id) AS running
+FROM holdfast.workers w
+WHERE w.gone_at IS NULL OR $1
+ORDER BY w.gone_at DESC NULLS FIRST, w.started_at, w.id
+LIMIT $2
 $function$;
 
 -- The kinds that live workers know.
@@ -246,7 +352,7 @@ WHERE k.id = ANY (ARRAY(
 RETURNING k.id
 $function$;
 
--- The open incidents of some kinds.
+-- The open incidents of some kinds, the oldest first, as `dead_letter_groups` has them.
 CREATE OR REPLACE FUNCTION holdfast.open_incidents(kinds text[])
     RETURNS TABLE (kind text, key text, title text, arrivals bigint, open_for numeric)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -255,8 +361,21 @@ AS $function$
 SELECT i.kind, i.key, i.title, i.arrivals, extract(epoch FROM (SELECT holdfast.clock()) - i.opened_at)
 FROM holdfast.incidents i
 WHERE i.status = 'open' AND i.kind = ANY ($1::text[])
-ORDER BY i.opened_at
+ORDER BY i.opened_at, i.key
 LIMIT 1000
+$function$;
+
+-- A channel asked for a pause: nobody delivers anything to it until then.
+CREATE OR REPLACE FUNCTION holdfast.pause_channel(channel text, pause interval) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.monitors AS m
+SET last_result = coalesce(m.last_result, '{}') || jsonb_build_object('paused',
+        coalesce(m.last_result -> 'paused', '{}')
+        || jsonb_build_object($1::text, (SELECT holdfast.clock()) + $2::interval))
+WHERE m.name = 'deliver_notifications'
+RETURNING m.name
 $function$;
 
 -- Does the ledger answer? Its clock, and the newest migration on record.
@@ -289,6 +408,28 @@ LANGUAGE sql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 SELECT count(*) FROM holdfast.stale_jobs_view
+$function$;
+
+-- How the table of the counts is. An old transaction anywhere in its database keeps dead versions of hot rows alive, and
+-- slows them; those of other databases and of vacuums do not.
+CREATE OR REPLACE FUNCTION holdfast.rate_limit_table()
+    RETURNS TABLE (identities bigint, table_bytes bigint, index_bytes bigint, hot_ratio double precision, dead_rows bigint,
+    oldest_transaction interval, oldest_pid integer, instances integer, is_full boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT s.n_live_tup, pg_relation_size(s.relid), pg_indexes_size(s.relid),
+       s.n_tup_hot_upd::double precision / nullif(s.n_tup_upd, 0), s.n_dead_tup, t.age, t.pid,
+       (SELECT count(*)::integer FROM holdfast.rate_limit_instances i
+        WHERE i.seen_at > (SELECT holdfast.clock()) - interval '10 s'),
+       (SELECT st.is_full FROM holdfast.rate_limit_state st)
+FROM pg_stat_user_tables s
+LEFT JOIN LATERAL (
+    SELECT clock_timestamp() - a.xact_start AS age, a.pid FROM pg_stat_activity a
+    WHERE a.backend_xmin IS NOT NULL AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
+      AND a.datname = current_database() AND a.backend_type <> 'autovacuum worker'
+    ORDER BY age(a.backend_xmin) DESC, a.xact_start LIMIT 1) t ON true
+WHERE s.relid = 'holdfast.rate_limit_requests'::regclass
 $function$;
 
 -- Ring: tell whoever listens that these queues have work.
@@ -417,15 +558,17 @@ $function$;
 -- What can be called over HTTPS: the protocol's functions, the monitors', the limiter's, and what health and verify read.
 -- PostgREST keeps a list of what there is; where it listens, it makes a new one.
 SELECT holdfast.expose_functions(ARRAY[
-    'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs', 'check_leases', 'check_rate_limit', 'claim',
-    'claim_notifications', 'collect_dead_jobs', 'count_events', 'create_api_key', 'dead_letter_groups', 'declare_schedules',
-    'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_request', 'find_stale_jobs',
-    'health_report', 'job', 'job_outcomes', 'key_ring', 'list_services', 'live_kinds', 'locked_stale_jobs',
-    'mark_workers_gone', 'migration_records', 'note_api_key_use', 'note_dead_letters', 'open_incidents', 'ping',
-    'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping',
-    'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
-    'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_set_rule', 'record_incidents',
-    'register_worker', 'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'schema_catalog', 'settle',
+    'adopt_notifications', 'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs',
+    'check_leases', 'check_rate_limit', 'claim', 'claim_notifications', 'collect_dead_jobs', 'count_events',
+    'create_api_key', 'dead_letter_groups', 'declare_schedules', 'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many',
+    'enqueue_once', 'enqueue_one', 'enqueue_request', 'find_stale_jobs', 'health_report', 'job', 'job_events',
+    'job_outcomes', 'key_ring', 'list_jobs', 'list_rate_limits', 'list_services', 'list_workers', 'live_kinds',
+    'locked_stale_jobs', 'mark_workers_gone', 'migration_records', 'note_api_key_use', 'note_dead_letters',
+    'open_incidents', 'pause_channel', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests',
+    'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat',
+    'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
+    'rate_limit_reset', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents', 'register_worker',
+    'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'schema_catalog', 'settle',
     'settle_notification', 'suspects_waiting', 'tick_schedule', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
@@ -434,6 +577,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '844a10d5d2fa057815fd657281b8f11055d82c91fb671362e63d65acb369da17');
+    VALUES (10, '010_functions_over_https', '2bbe39440b173048acd8e40db58aa4625ebb683e29e358d434d98887a27b8674');
 END
 $holdfast$;

@@ -1,5 +1,7 @@
 -- One identity under all policies in use.
-SELECT r.policy, r.key, coalesce(r.sums[cardinality(r.sums)], r.base) - r.base,
+SELECT r.policy, r.key,
+       CASE WHEN r.expires_at > (SELECT holdfast.clock())
+            THEN coalesce(r.sums[cardinality(r.sums)], r.base) - r.base ELSE 0 END,
        to_timestamp(r.stamps[cardinality(r.stamps)] / 1e6), r.refused, r.expires_at
 FROM holdfast.rate_limit_requests r
 WHERE r.key = %(key)s

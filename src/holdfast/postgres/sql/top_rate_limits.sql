@@ -1,5 +1,7 @@
--- Who is refused most, of those whose windows have not all passed.
-SELECT r.policy, r.key, coalesce(r.sums[cardinality(r.sums)], r.base) - r.base,
+-- Who is refused most, of those that the pruner has not forgotten.
+SELECT r.policy, r.key,
+       CASE WHEN r.expires_at > (SELECT holdfast.clock())
+            THEN coalesce(r.sums[cardinality(r.sums)], r.base) - r.base ELSE 0 END,
        to_timestamp(r.stamps[cardinality(r.stamps)] / 1e6), r.refused, r.expires_at
 FROM holdfast.rate_limit_requests r
 WHERE r.refused > 0 AND (r.policy = %(policy)s::text OR %(policy)s::text IS NULL)

@@ -10,6 +10,8 @@ from holdfast.sqs.client import QueueAttributes, Sqs, queue_name
 
 DEADLINE = 10.0
 DAY = 86400
+#: Seconds for which a message that was received must stay hidden at least: long enough to be deleted, or worked on.
+SHORTEST_VISIBILITY = 5
 
 
 async def check_queues(queues: Sequence[WatchedQueue]) -> list[Finding]:
@@ -23,6 +25,7 @@ async def check_queues(queues: Sequence[WatchedQueue]) -> list[Finding]:
 async def _check(queue: WatchedQueue) -> list[Finding]:
     name, component = queue_name(queue.url), f"SQS {queue.role}"
     code = {"bells": "rung for idle workers; no job depends on it"}.get(queue.role, "watched, never rung")
+    answers = f"{name} answers" if queue.role == "bells" else f"{name} answers; it is watched, never rung"
     sqs = Sqs(queue.url)
     try:
         async with asyncio.timeout(DEADLINE):
@@ -34,9 +37,10 @@ async def _check(queue: WatchedQueue) -> list[Finding]:
         return [Finding(f"sqs.{queue.role}.answers", component, Verdict.FAIL, found, code, fix)]
     finally:
         await sqs.close()
-    findings = [Finding(f"sqs.{queue.role}.answers", component, Verdict.PASS, f"{name} answers", code)]
+    findings = [Finding(f"sqs.{queue.role}.answers", component, Verdict.PASS, answers, code)]
     if queue.role != "dead letters":
         findings.append(_redrive(queue.role, component, name, attributes, dead))
+        findings.append(_visibility(queue.role, component, name, attributes.visibility_timeout))
     return findings
 
 
@@ -62,3 +66,13 @@ def _redrive(role: str, component: str, name: str, own: QueueAttributes, dead: Q
         fix = f"set maxReceiveCount of {name} to 5: one crash of a consumer must not make a message dead"
         return Finding(id, component, Verdict.WARN, f"maxReceiveCount is {own.max_receive_count}", code, fix)
     return Finding(id, component, Verdict.PASS, f"{kept}; after {own.max_receive_count} receives", code)
+
+
+def _visibility(role: str, component: str, name: str, seconds: int) -> Finding:
+    """Whether a message that somebody has received is left to them for long enough."""
+    id, code = f"sqs.{role}.visibility", "what was received is hidden from others for a while"
+    found = f"{name} hides what was received for {seconds} s"
+    if seconds < SHORTEST_VISIBILITY:
+        fix = f"set VisibilityTimeout of {name} to 30 or more: others get a message before its receiver is done with it"
+        return Finding(id, component, Verdict.WARN, found, code, fix)
+    return Finding(id, component, Verdict.PASS, found, code)

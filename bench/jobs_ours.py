@@ -1,0 +1,64 @@
+"""Our side of the groups about jobs, in a process of its own; enqueues when asked (see bench/harness.py)."""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from typing import Any
+
+import psycopg
+
+from bench.jobs_app import noop, sleep
+from holdfast import Holdfast
+from holdfast.handles import JobKind
+
+DSN = sys.argv[1]
+PAYLOAD = "x" * 185
+
+hf = Holdfast(DSN)
+ours = JobKind(hf, noop.kind)
+sleeping = JobKind(hf, sleep.kind)
+
+
+async def answer(what: dict[str, Any]) -> dict[str, float]:
+    count = what.get("count", 0)
+    began = time.perf_counter()
+    match what["do"]:
+        case "empty":
+            sql("TRUNCATE holdfast.jobs, holdfast.job_events")
+        case "vacuum":
+            sql("VACUUM ANALYZE holdfast.jobs")
+        case "many":
+            handles = await hf.enqueue_many(ours.prepare(payload=PAYLOAD) for _ in range(count))
+            assert len({handle.id for handle in handles}) == count
+        case "sleeping":
+            await hf.enqueue_many(sleeping.prepare(seconds=what["seconds"]) for _ in range(count))
+        case "one":
+            for _ in range(count):
+                await ours.enqueue(payload=PAYLOAD)
+        case "callers":
+            numbers = itertools.count()
+
+            async def caller() -> None:
+                while next(numbers) < count:
+                    await ours.enqueue(payload=PAYLOAD)
+
+            await asyncio.gather(*[caller() for _ in range(what["callers"])])
+        case "left":
+            return {"left": sql("SELECT count(*) FROM holdfast.jobs WHERE status IN ('queued', 'running')")}
+    return {"rate": count / (time.perf_counter() - began)}
+
+
+def sql(statement: str) -> Any:
+    with psycopg.connect(DSN, autocommit=True) as connection:
+        found = connection.execute(statement.encode())
+        return found.fetchone()[0] if found.description else None  # type: ignore[index]
+
+
+async def serve() -> None:
+    for line in sys.stdin:
+        print(json.dumps(await answer(json.loads(line))), flush=True)
+
+
+asyncio.run(serve())
