@@ -217,6 +217,21 @@ WHERE EXISTS (SELECT FROM holdfast.api_keys k WHERE k.role <> 'canary')
 LIMIT 2000
 $function$;
 
+-- The keys that people made, the newest first; with `all` also those that are no longer valid.
+CREATE OR REPLACE FUNCTION holdfast.list_api_keys("all" boolean, "limit" bigint)
+    RETURNS TABLE (id text, name text, role text, created_at timestamptz, expires_at timestamptz, revoked_at timestamptz,
+    last_used_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT k.id, k.name, k.role, k.created_at, k.expires_at, k.revoked_at, k.last_used_at
+FROM holdfast.api_keys k
+WHERE k.role <> 'canary'
+  AND ($1 OR (k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > (SELECT holdfast.clock()))))
+ORDER BY k.created_at DESC, k.id
+LIMIT $2
+$function$;
+
 -- Jobs by filter, newest first, one keyset page. Ids are of version 7, so their order is that of creation.
 -- `known` tells of a queued job whether any live worker knows its kind: a kind that nobody knows stays queued.
 CREATE OR REPLACE FUNCTION holdfast.list_jobs(status text, queue text, kind text, error text, key text, newer interval, older interval, before uuid,
@@ -243,6 +258,49 @@ ORDER BY j.id DESC
 LIMIT $9
 $function$;
 
+-- Queues: those with queued or running jobs, those that live workers serve, those that were paused. Names come from the
+-- claim's index by one probe each. At most `most` queued jobs of each queue are counted; `is_more` says that there are more.
+CREATE OR REPLACE FUNCTION holdfast.list_queues("limit" bigint, most bigint)
+    RETURNS TABLE (name text, paused boolean, due bigint, later bigint, is_more boolean, running bigint, workers bigint,
+    oldest_due timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+WITH RECURSIVE queued AS (
+    (SELECT j.queue FROM holdfast.jobs j WHERE j.status = 'queued' ORDER BY j.queue LIMIT 1)
+    UNION ALL
+    SELECT n.queue
+    FROM queued q
+    CROSS JOIN LATERAL (
+        SELECT j.queue FROM holdfast.jobs j WHERE j.status = 'queued' AND j.queue > q.queue ORDER BY j.queue LIMIT 1) n
+), running AS MATERIALIZED (
+    SELECT j.queue, count(*) AS jobs FROM holdfast.jobs j WHERE j.status = 'running' GROUP BY j.queue
+), serving AS MATERIALIZED (
+    SELECT s.queue, count(*) AS workers
+    FROM holdfast.workers w CROSS JOIN LATERAL unnest(w.queues) AS s (queue)
+    WHERE w.gone_at IS NULL AND NOT w.quarantine
+    GROUP BY s.queue
+), names AS (
+    SELECT queue FROM queued
+    UNION SELECT queue FROM running
+    UNION SELECT queue FROM serving
+    UNION SELECT name FROM holdfast.queues
+    ORDER BY queue LIMIT $1
+)
+SELECT n.queue, coalesce(q.paused, false), c.due, c.later, c.due + c.later >= $2, coalesce(r.jobs, 0),
+       coalesce(s.workers, 0), c.oldest_due
+FROM names n
+LEFT JOIN holdfast.queues q ON q.name = n.queue
+LEFT JOIN running r ON r.queue = n.queue
+LEFT JOIN serving s ON s.queue = n.queue
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE b.run_at <= b.now) AS due, count(*) FILTER (WHERE b.run_at > b.now) AS later,
+           min(b.run_at) FILTER (WHERE b.run_at <= b.now) AS oldest_due
+    FROM (SELECT j.run_at, (SELECT holdfast.clock()) AS now FROM holdfast.jobs j
+          WHERE j.status = 'queued' AND j.queue = n.queue LIMIT $2) b) c
+ORDER BY n.queue
+$function$;
+
 -- The policies that were used, the last used first, with what was decided over all processes.
 CREATE OR REPLACE FUNCTION holdfast.list_rate_limits("limit" bigint)
     RETURNS TABLE (policy text, admitted bigint, refused bigint, shadowed bigint, alone bigint, last_at timestamptz)
@@ -258,6 +316,22 @@ SELECT policy,
 FROM holdfast.rate_limit_totals
 GROUP BY policy
 ORDER BY max(last_at) DESC, policy
+LIMIT $1
+$function$;
+
+-- The schedules. One that no worker has declared for a minute does not tick.
+CREATE OR REPLACE FUNCTION holdfast.list_schedules("limit" bigint)
+    RETURNS TABLE (name text, cron text, time_zone text, queue text, kind text, args jsonb, overlap boolean, paused boolean,
+    next_at timestamptz, last_at timestamptz, last_job_id uuid, last_result text, declared_at timestamptz,
+    is_declared boolean, clock timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT s.name, s.cron, s.time_zone, s.queue, s.kind, s.args, s.overlap, s.paused, s.next_at, s.last_at, s.last_job_id,
+       s.last_result, s.declared_at, s.declared_at > (SELECT holdfast.clock()) - interval '1 minute',
+       (SELECT holdfast.clock())
+FROM holdfast.schedules s
+ORDER BY s.name
 LIMIT $1
 $function$;
 
@@ -327,6 +401,50 @@ WHERE j.xmax <> '0'::xid
 LIMIT 100
 $function$;
 
+-- The next ids that a filter matches, in their order, behind `after` and up to `last`: one bounded step of acting on all.
+CREATE OR REPLACE FUNCTION holdfast.matching_ids(statuses text[], queue text, kind text, error text, key text, newer interval, older interval,
+    "after" uuid, last uuid, "limit" bigint) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT j.id
+FROM holdfast.jobs j
+WHERE j.status = ANY ($1::text[])
+  AND ($2::text IS NULL OR j.queue = $2)
+  AND ($3::text IS NULL OR j.kind = $3)
+  AND ($4::text IS NULL OR position(lower($4) IN lower(concat_ws(': ', j.error ->> 'type', j.error ->> 'message'))) > 0)
+  AND ($5::text IS NULL OR $5 IN (j.unique_key, j.group_key, j.limit_key))
+  AND ($6::interval IS NULL OR j.created_at >= (SELECT holdfast.clock()) - $6)
+  AND ($7::interval IS NULL OR j.created_at < (SELECT holdfast.clock()) - $7)
+  AND j.id > $8 AND j.id <= $9
+ORDER BY j.id
+LIMIT $10
+$function$;
+
+-- What a filter matches, for somebody who is about to act on it: at most `most` jobs are counted, by kind, queue and
+-- status, with the age of the oldest and the newest id, behind which nothing is touched that comes later.
+CREATE OR REPLACE FUNCTION holdfast.matching_jobs(statuses text[], queue text, kind text, error text, key text, newer interval, older interval,
+    most bigint) RETURNS TABLE (job_kind text, job_queue text, status text, jobs bigint, oldest timestamptz, last_id uuid)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT m.kind, m.queue, m.status, count(*), min(m.created_at), max(m.id::text)::uuid
+FROM (
+    SELECT j.id, j.kind, j.queue, j.status, j.created_at
+    FROM holdfast.jobs j
+    WHERE j.status = ANY ($1::text[])
+      AND ($2::text IS NULL OR j.queue = $2)
+      AND ($3::text IS NULL OR j.kind = $3)
+      AND ($4::text IS NULL OR position(lower($4) IN lower(concat_ws(': ', j.error ->> 'type', j.error ->> 'message'))) > 0)
+      AND ($5::text IS NULL OR $5 IN (j.unique_key, j.group_key, j.limit_key))
+      AND ($6::interval IS NULL OR j.created_at >= (SELECT holdfast.clock()) - $6)
+      AND ($7::interval IS NULL OR j.created_at < (SELECT holdfast.clock()) - $7)
+    ORDER BY j.id
+    LIMIT $8) AS m
+GROUP BY m.kind, m.queue, m.status
+ORDER BY count(*) DESC, m.kind, m.queue, m.status
+$function$;
+
 -- The migrations on record. Only asked where the table exists.
 CREATE OR REPLACE FUNCTION holdfast.migration_records() RETURNS TABLE (version integer, name text, checksum text, applied_at text)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -378,6 +496,28 @@ WHERE m.name = 'deliver_notifications'
 RETURNING m.name
 $function$;
 
+-- Pause queues, or resume them. Claims read it; a job that runs already goes on.
+CREATE OR REPLACE FUNCTION holdfast.pause_queues(names text[], paused boolean) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+INSERT INTO holdfast.queues AS q (name, paused, created_at)
+SELECT DISTINCT n.name, $2::boolean, (SELECT holdfast.clock()) FROM unnest($1::text[]) AS n (name) ORDER BY 1
+ON CONFLICT (name) DO UPDATE SET paused = EXCLUDED.paused
+RETURNING q.name
+$function$;
+
+-- Pause a schedule, or resume it: then it goes on with the next tick, and what it missed in between stays missed.
+CREATE OR REPLACE FUNCTION holdfast.pause_schedule(name text, paused boolean, next_at timestamptz) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.schedules AS s
+SET paused = $2, next_at = coalesce($3::timestamptz, s.next_at)
+WHERE s.name = $1
+RETURNING s.name
+$function$;
+
 -- Does the ledger answer? Its clock, and the newest migration on record.
 CREATE OR REPLACE FUNCTION holdfast.ping() RETURNS TABLE (clock timestamptz, schema_version integer)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -410,6 +550,22 @@ AS $function$
 SELECT count(*) FROM holdfast.stale_jobs_view
 $function$;
 
+-- Who is always admitted, who never, and who has other limits.
+CREATE OR REPLACE FUNCTION holdfast.rate_limit_rules(key uuid, "limit" bigint)
+    RETURNS TABLE (policy text, identity uuid, verdict text, limits text[], until timestamptz, note text)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT r.policy, r.key, r.verdict,
+       ARRAY(SELECT l.most || ';w=' || trim_scale(round(l.span / 1e6, 6)) || CASE l.kind WHEN 'log' THEN '' ELSE ';' || l.kind END
+             FROM unnest(r.mosts, r.spans, r.kinds) WITH ORDINALITY AS l (most, span, kind, n) ORDER BY l.n),
+       r.until, r.note
+FROM holdfast.rate_limit_rules r
+WHERE (r.key = $1::uuid OR $1::uuid IS NULL) AND (r.until IS NULL OR r.until > (SELECT holdfast.clock()))
+ORDER BY r.created_at DESC, r.policy, r.key
+LIMIT $2
+$function$;
+
 -- How the table of the counts is. An old transaction anywhere in its database keeps dead versions of hot rows alive, and
 -- slows them; those of other databases and of vacuums do not.
 CREATE OR REPLACE FUNCTION holdfast.rate_limit_table()
@@ -432,6 +588,27 @@ LEFT JOIN LATERAL (
 WHERE s.relid = 'holdfast.rate_limit_requests'::regclass
 $function$;
 
+-- Forget a schedule.
+CREATE OR REPLACE FUNCTION holdfast.remove_schedule(name text) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DELETE FROM holdfast.schedules AS s WHERE s.name = $1 RETURNING s.name
+$function$;
+
+-- From now on this key opens nothing. The row stays: it says who had it, and that keys are in use here.
+CREATE OR REPLACE FUNCTION holdfast.revoke_api_key(id text)
+    RETURNS TABLE (key_id text, key_name text, key_role text, created_at timestamptz, expires_at timestamptz,
+    revoked_at timestamptz, last_used_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+UPDATE holdfast.api_keys AS k
+SET revoked_at = coalesce(k.revoked_at, (SELECT holdfast.clock()))
+WHERE k.id = $1
+RETURNING k.id, k.name, k.role, k.created_at, k.expires_at, k.revoked_at, k.last_used_at
+$function$;
+
 -- Ring: tell whoever listens that these queues have work.
 CREATE OR REPLACE FUNCTION holdfast.ring(queues text[]) RETURNS SETOF text
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -450,6 +627,22 @@ FROM holdfast.jobs j
 WHERE j.id = $2 AND j.lease = $3 AND j.worker_id = $1
 $function$;
 
+-- One identity under all policies in use.
+CREATE OR REPLACE FUNCTION holdfast.show_rate_limits(key uuid)
+    RETURNS TABLE (policy_name text, identity uuid, admitted bigint, last_at timestamptz, refused bigint, free_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT r.policy, r.key,
+       CASE WHEN r.expires_at > (SELECT holdfast.clock())
+            THEN coalesce(r.sums[cardinality(r.sums)], r.base) - r.base ELSE 0 END,
+       to_timestamp(r.stamps[cardinality(r.stamps)] / 1e6), r.refused, r.expires_at
+FROM holdfast.rate_limit_requests r
+WHERE r.key = $1
+ORDER BY r.policy
+LIMIT 1000
+$function$;
+
 -- Is a suspect due in one of these queues? Then a quarantine process must be started for it.
 CREATE OR REPLACE FUNCTION holdfast.suspects_waiting(queues text[], kinds text[]) RETURNS SETOF boolean
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -463,6 +656,22 @@ SELECT EXISTS (
         WHERE j.status = 'queued' AND j.queue = q.name AND j.kind = k.name AND j.lane = '!'
           AND j.run_at <= (SELECT holdfast.clock())
         LIMIT 1) probe)
+$function$;
+
+-- Who is refused most, of those that the pruner has not forgotten.
+CREATE OR REPLACE FUNCTION holdfast.top_rate_limits(policy text, "limit" bigint)
+    RETURNS TABLE (policy_name text, identity uuid, admitted bigint, last_at timestamptz, refused bigint, free_at timestamptz)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT r.policy, r.key,
+       CASE WHEN r.expires_at > (SELECT holdfast.clock())
+            THEN coalesce(r.sums[cardinality(r.sums)], r.base) - r.base ELSE 0 END,
+       to_timestamp(r.stamps[cardinality(r.stamps)] / 1e6), r.refused, r.expires_at
+FROM holdfast.rate_limit_requests r
+WHERE r.refused > 0 AND (r.policy = $1::text OR $1::text IS NULL)
+ORDER BY r.refused DESC, r.policy, r.key
+LIMIT $2
 $function$;
 
 -- A service that ends cleanly takes its row with it.
@@ -562,14 +771,16 @@ SELECT holdfast.expose_functions(ARRAY[
     'check_leases', 'check_rate_limit', 'claim', 'claim_notifications', 'collect_dead_jobs', 'count_events',
     'create_api_key', 'dead_letter_groups', 'declare_schedules', 'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many',
     'enqueue_once', 'enqueue_one', 'enqueue_request', 'find_stale_jobs', 'health_report', 'job', 'job_events',
-    'job_outcomes', 'key_ring', 'list_jobs', 'list_rate_limits', 'list_services', 'list_workers', 'live_kinds',
-    'locked_stale_jobs', 'mark_workers_gone', 'migration_records', 'note_api_key_use', 'note_dead_letters',
-    'open_incidents', 'pause_channel', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests',
+    'job_outcomes', 'key_ring', 'list_api_keys', 'list_jobs', 'list_queues', 'list_rate_limits', 'list_schedules',
+    'list_services', 'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids',
+    'matching_jobs', 'migration_records', 'note_api_key_use', 'note_dead_letters', 'open_incidents', 'pause_channel',
+    'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests',
     'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat',
     'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
-    'rate_limit_reset', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents', 'register_worker',
-    'release_lost_claims', 'rescue_stale_jobs', 'retry_jobs', 'ring', 'run_status', 'schema_catalog', 'settle',
-    'settle_notification', 'suspects_waiting', 'tick_schedule', 'withdraw_service']);
+    'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents',
+    'register_worker', 'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key',
+    'ring', 'run_status', 'schema_catalog', 'settle', 'settle_notification', 'show_rate_limits', 'suspects_waiting',
+    'tick_schedule', 'top_rate_limits', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -577,6 +788,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '2bbe39440b173048acd8e40db58aa4625ebb683e29e358d434d98887a27b8674');
+    VALUES (10, '010_functions_over_https', '04bcf265e7aa5fadf20a2c18be63da467b2358fa1fcd188e85e65271e0e41974');
 END
 $holdfast$;
