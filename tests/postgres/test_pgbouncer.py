@@ -16,9 +16,9 @@ from tests.postgres.pgbouncer import VARIABLE, pooled
 ROOT = Path(__file__).resolve().parents[2]
 
 
-#: The files, and what of them is left out. Of the worker: nobody hears a bell there, which is what polling is for, and the
-#: pooler keeps connections that we closed. Of the settler: what a dropped connection was running goes on behind a pooler,
-#: so that a second try finds it done ("already").
+#: The files, and what of them is left out. Of the worker: nobody hears a bell there, which is what polling is for, and
+#: the pooler keeps connections that we closed. Of the settler: what a dropped connection was running goes on behind a
+#: pooler, so that a second try finds it done ("already").
 SUITES: dict[str, list[str]] = {
     "tests/postgres/test_protocol.py": [],
     "tests/postgres/test_transitions.py": [],
