@@ -2,11 +2,14 @@
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from holdfast.cli.exporting import FOLDERS, Format, how_to_run
+from holdfast.cli.exporting import export as export_files
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings
 from holdfast.cli.output import first_line, print_json, relative, show, table
 from holdfast.cli.reaching import Way, reached, saying
@@ -18,6 +21,7 @@ from holdfast.postgres.migrate import (
     apply_pending,
     body,
     load,
+    load_optional,
     read_status,
     refuse,
     refuse_behind,
@@ -145,14 +149,38 @@ def print_sql(
     first: Annotated[
         int, typer.Option("--from", min=1, metavar="N", help="Begin with migration N: print what is pending.")
     ] = 1,
+    optional: Annotated[
+        str | None, typer.Option(metavar="NAME", help="An optional file instead: pg_cron (sweeps inside Postgres).")
+    ] = None,
 ) -> None:
     """Write the migrations' SQL to standard output, for psql or an SQL editor. Needs no database."""
+    if optional is not None:
+        sys.stdout.write(load_optional(optional))
+        return
     migrations = load()
     if first > migrations[-1].version:
         raise ConfigurationError(f"--from {first}: the newest migration is {migrations[-1].version}")
     for migration in migrations:
         if migration.version >= first:
             sys.stdout.write(migration.text)
+
+
+@migrate.command()
+def export(
+    form: Annotated[Format, typer.Option("--format", help="Whose files: supabase, psql or alembic.")],
+    folder: Annotated[Path | None, typer.Option("--to", help="The folder; by default where that tool looks.")] = None,
+) -> None:
+    """Write the migrations as another tool's files, those that are not there yet. Needs no database."""
+    target = folder or Path(FOLDERS[form])
+    try:
+        written = export_files(form, load(), target, datetime.now(UTC))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{target} cannot be written: {error.strerror}; choose another folder: --to"
+        ) from error
+    for path in written:
+        show(f"wrote {path}")
+    show(how_to_run(form, target) if written else f"nothing to write: {target} has them all")
 
 
 def _show_statements(pending: list[Migration], where: str, *, as_json: bool) -> None:

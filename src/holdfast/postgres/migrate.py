@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from holdfast.errors import DatabaseTooOld, MigrationError, SchemaMismatch
+from holdfast.errors import ConfigurationError, DatabaseTooOld, MigrationError, SchemaMismatch
 from holdfast.postgres.calls import Call
 from holdfast.postgres.dsn import is_rest
 from holdfast.postgres.rest import RestClient
@@ -61,6 +61,15 @@ def load() -> list[Migration]:
                 raise MigrationError(f"migration {entry.name} has no trailer that records it; re-install Holdfast")
             found.append(Migration(int(record[1]), record[2], record[3], text))
     return sorted(found, key=lambda migration: migration.version)
+
+
+def load_optional(name: str) -> str:
+    """The text of a file that nobody needs, by its name: pg_cron."""
+    folder = files("holdfast.postgres") / "optional"
+    known = sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    if name not in known:
+        raise ConfigurationError(f"there is no optional file {name!r}; there is: {', '.join(known)}")
+    return (folder / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def body(text: str) -> str:
