@@ -14,7 +14,17 @@ import pytest
 from psycopg import sql
 
 import holdfast
-from holdfast.postgres.migrate import load, migrate_status, migrate_up
+from holdfast.errors import MigrationError
+from holdfast.postgres.migrate import (
+    LOCK_PAUSES,
+    Migration,
+    apply_pending,
+    load,
+    migrate_status,
+    migrate_up,
+    read_status,
+)
+from holdfast.postgres.routes import Connected
 from tests.support import database_copy, open_session, row, rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +97,68 @@ def test_eight_migrators_at_once_apply_each_file_once(empty: str) -> None:
         (migration.version, migration.checksum) for migration in load()
     ]
     assert len({each["writer"] for each in recorded}) == len(load())
+
+
+def test_a_file_that_meets_a_lock_is_sent_again_and_nobody_waits_behind_it_for_long(empty: str) -> None:
+    """Row level security takes a table's whole lock for a moment: a long reader of `jobs` must not be in its way."""
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for migration in load()[:8]:
+            conn.execute(migration.text.encode())
+    said: list[str] = []
+    with psycopg.connect(empty) as reader:
+        reader.execute("SELECT FROM holdfast.jobs")
+
+        def pause(_: float) -> None:
+            reader.rollback()
+
+        route = Connected(empty)
+        try:
+            done = list(apply_pending(route, read_status(route), waits=said.append, pause=pause))
+        finally:
+            route.close()
+    assert done == load()[8:]
+    assert len(said) == 1
+    assert said[0].startswith("009_access: a lock is held by somebody else; again in")
+
+
+def test_a_lock_that_is_never_let_go_is_told_and_nothing_was_kept(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for migration in load()[:8]:
+            conn.execute(migration.text.encode())
+    paused: list[float] = []
+    quick = Connected(empty)
+    run = quick.run
+    quick.run = lambda text: run(text.replace("'3s'", "'50ms'"))  # type: ignore[method-assign]
+    try:
+        with psycopg.connect(empty) as reader:
+            reader.execute("SELECT FROM holdfast.jobs")
+            with pytest.raises(MigrationError, match="009_access met a lock 7 times, and nothing of it was kept"):
+                list(apply_pending(quick, read_status(quick), pause=paused.append))
+        assert [status.state for status in read_status(quick)][7:9] == ["applied", "pending"]
+    finally:
+        quick.close()
+    assert paused == list(LOCK_PAUSES)
+
+
+#: What no file may hold, in its body: each has broken somebody's migration, by hand or behind a pooler.
+FORBIDDEN = {
+    r"(?m)^\s*(BEGIN|COMMIT|ROLLBACK)\s*;": "a transaction's own verbs break the one transaction",
+    r"(?i)CREATE\s+TYPE\s+\S+\s+AS\s+ENUM": "an enum cannot be changed in a transaction; text with CHECK can",
+    r"(?im)^\s*SET\s+(?!LOCAL)": "a session's setting stays in the pooler's connection",
+    r"(?i)\bCONCURRENTLY\b": "it cannot run in a transaction: a file of its own, without the block",
+    r"(?i)CREATE\s+TABLE\s+(?!IF NOT EXISTS)": "a second run must do nothing",
+    r"(?i)CREATE\s+(UNIQUE\s+)?INDEX\s+(?!IF NOT EXISTS)": "a second run must do nothing",
+    r"(?i)pg_advisory_lock\s*\(": "a session's lock stays in the pooler's connection",
+    r"(?i)CREATE\s+(OR REPLACE\s+)?(FUNCTION|VIEW)\s+(?!holdfast\.|public\.)": "it goes wherever the search path leads",
+}
+
+
+@pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.name)
+def test_a_body_holds_nothing_that_breaks_it_by_hand_or_behind_a_pooler(migration: Migration) -> None:
+    outside = re.sub(r"AS \$function\$.*?\$function\$", "", body(migration.text), flags=re.DOTALL)
+    outside = re.sub(r"(?m)^SET [\w.]+ (=|TO) .*$|--[^\n]*", "", outside)  # a function's own settings; comments
+    found = [why for pattern, why in FORBIDDEN.items() if re.search(pattern, outside)]
+    assert found == []
 
 
 def test_the_files_are_what_the_build_script_would_write() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from holdfast.postgres.bell import Bell
 from holdfast.postgres.connection import connect_async, connect_sync
 from holdfast.postgres.dsn import is_pooled
+from holdfast.postgres.migrate import load, migrate_up
 from tests.postgres.pgbouncer import VARIABLE, pooled
+from tests.support import database_copy, open_session, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,6 +78,17 @@ async def test_a_transaction_pooler_is_known_by_what_it_says_whatever_its_port(d
         await connection.close()
         async with asyncio.timeout(30):
             await Bell(dsn, ["default"], lambda: None).listen("holdfast bell")  # ends: LISTEN would hear nothing
+
+
+@pytest.mark.full
+def test_eight_migrators_through_a_transaction_pooler_apply_each_file_once(bare: str) -> None:
+    with database_copy(bare, "template0") as dsn, pooled(dsn) as through, ThreadPoolExecutor(8) as pool:
+        done = [each.result() for each in [pool.submit(migrate_up, through) for _ in range(8)]]
+        with open_session(dsn) as conn:
+            recorded = rows(conn, "SELECT version, xmin::text AS writer FROM holdfast.schema_migrations ORDER BY 1")
+    assert [each["version"] for each in recorded] == [migration.version for migration in load()]
+    assert len({each["writer"] for each in recorded}) == len(load())
+    assert sum(map(len, done)) >= len(load())
 
 
 def test_a_direct_connection_is_not_taken_for_a_pooler(database: str) -> None:

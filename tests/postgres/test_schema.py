@@ -90,8 +90,16 @@ def test_verify_tells_what_is_missing_and_the_way_out_leads_back(migrated: str, 
     assert told["matches"] is False
     forget = answer.out.partition("run the SQL ")[2].partition(";")[0]
     change(migrated, forget)
-    assert holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated).code == 0
+    half = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert (half.code, half.err) == (0, ""), "with the records gone the files run again"
     assert holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated).code == 0
+
+
+def test_up_does_not_call_a_half_applied_database_well(migrated: str, tmp_path: Path) -> None:
+    change(migrated, "DROP INDEX holdfast.jobs_claim")
+    answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert answer.code == 1
+    assert "what they make is not all there: index holdfast.jobs_claim missing" in answer.err
 
 
 def test_verify_of_a_database_that_is_behind_says_to_migrate_first(migrated: str, tmp_path: Path) -> None:

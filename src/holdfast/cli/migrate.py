@@ -79,14 +79,21 @@ def up(
 
 
 def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
-    """Whoever ran the files, the ledger must show them: an answer of success alone is no proof."""
-    if not applied:
-        return
-    missing = [status.name for status in read_status(route) if status.state != "applied"]
-    if missing:
+    """Whoever ran the files, the ledger must show them and the objects be there: an answer alone is no proof."""
+    statuses = read_status(route)
+    missing = [status.name for status in statuses if status.state != "applied"]
+    if missing and applied:
         raise MigrationError(
             f"{route.where} said that all went well, and its ledger does not show {', '.join(missing)}; nothing of a"
             " file is kept without its record: run holdfast migrate up again"
+        )
+    found = differences([SchemaObject(**each) for each in route.rows(CATALOG)], [each.version for each in statuses])
+    lacking = [f"{each.kind} {each.name}" for each in found if each.what == "missing"]
+    if lacking:
+        few = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        raise MigrationError(
+            f"every migration is on record in {route.where}, and what they make is not all there: {few} missing;"
+            " holdfast migrate verify tells all, and the way out"
         )
 
 
