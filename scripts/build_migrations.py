@@ -135,6 +135,7 @@ FROM_STATEMENTS = {
         "revoke_api_key",
         "ring",
         "run_status",
+        "schema_owner",
         "show_rate_limits",
         "suspects_waiting",
         "top_rate_limits",

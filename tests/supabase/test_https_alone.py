@@ -93,6 +93,29 @@ def test_migrated_over_the_management_api_and_verified_over_postgrest(
     assert "s3cret" not in answer.out + answer.err
 
 
+def test_what_is_applied_is_seen_over_postgrest_and_what_is_pending_is_left_to_another_way(
+    project: Project, folder: Path
+) -> None:
+    where = closed(SUPABASE_URL=project.url, SUPABASE_SERVICE_KEY=SECRET_KEY)
+    status = holdfast("migrate", "status", cwd=folder, **where)
+    assert status.code == 0, status.out + status.err
+    assert "https   " in status.out
+    assert holdfast("migrate", "verify", "--via", "https", cwd=folder, **where).code == 0
+    assert holdfast("migrate", "up", cwd=folder, **where).out.splitlines()[-1].startswith("nothing to do: ")
+    with psycopg.connect(project.dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM holdfast.schema_migrations WHERE version = 10")
+    pending = holdfast("migrate", "up", cwd=folder, **where)
+    assert pending.code == 3
+    assert "shows that migrations are pending, and cannot apply them" in pending.err
+    assert f"https://supabase.com/dashboard/project/{REF}/sql/new" in pending.err
+    with running("migrate", "up", "--via", "paste", cwd=folder, **where) as pasting:
+        pasting.says("010_functions_over_https: paste the whole of")
+        with psycopg.connect(project.dsn, autocommit=True) as editor:
+            editor.execute((folder / "holdfast-010_functions_over_https.sql").read_bytes())
+        pasting.says("applied 010_functions_over_https")
+        assert pasting.ends() == 0
+
+
 def test_everything_runs_over_https_alone(project: Project, folder: Path) -> None:
     where = {
         "SUPABASE_URL": project.url,

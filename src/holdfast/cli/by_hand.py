@@ -1,7 +1,9 @@
 """When no connection gets through: the migrations as one text for an SQL editor, and where to paste it."""
 
+import sys
 from pathlib import Path
 
+from holdfast.cli import clipboard
 from holdfast.errors import DatabaseRefused, DatabaseUnavailable
 from holdfast.postgres.migrate import load
 from holdfast.postgres.supabase import editor
@@ -57,6 +59,8 @@ def _by_hand(target: Target, path: Path) -> list[str]:
         written = str(write(path))
     except OSError as error:
         return [f"To migrate by hand: holdfast migrate print > FILE ({path} cannot be written: {error.strerror})."]
+    if sys.stdout.isatty() and clipboard.copy(everything()):
+        written += ", which is on the clipboard too,"
     return [
         f"To migrate by hand, paste the whole of {written} into {address(target)}",
         "and run it: it records itself, so `holdfast migrate status` knows of it afterwards.",

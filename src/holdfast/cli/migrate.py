@@ -12,7 +12,8 @@ from holdfast.cli.exporting import FOLDERS, Format, how_to_run
 from holdfast.cli.exporting import export as export_files
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, read_settings
 from holdfast.cli.output import first_line, print_json, relative, show, table
-from holdfast.cli.reaching import Way, reached, saying
+from holdfast.cli.pasting import Pasting
+from holdfast.cli.reaching import Way, only_shown, reached, saying, target_of
 from holdfast.core.sql_text import statements
 from holdfast.errors import ConfigurationError, MigrationError
 from holdfast.postgres.migrate import (
@@ -58,6 +59,12 @@ def up(
     settings = read_settings(database_url, data_dir)
     with reached(settings, via, as_json=as_json, wait=wait, dry_run=dry_run) as (route, statuses, where, tried):
         applied = []
+        if route.name == Via.HTTPS and any(status.state == "pending" for status in statuses):
+            refuse(statuses)
+            if dry_run or as_json or not sys.stdout.isatty():
+                raise only_shown(settings, where)
+            Pasting(target_of(settings), wait).run()
+            return
         if dry_run:
             refuse(statuses)
             pending = {status.version for status in statuses if status.state == "pending"}

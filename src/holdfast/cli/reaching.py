@@ -25,7 +25,8 @@ Way = Annotated[
     typer.Option(
         "--via",
         help="The way to the database: direct (DATABASE_URL), pooler (Supabase's, over IPv4), api (Supabase's"
-        " Management API, HTTPS alone), paste (by hand); auto tries them in this order.",
+        " Management API, HTTPS alone), https (PostgREST, which shows what is applied and applies nothing), paste (by"
+        " hand); auto tries them in this order.",
     ),
 ]
 
@@ -48,7 +49,7 @@ def reached(
     `wait`: whoever wants to migrate may do so by hand, and has so many seconds for it.
     """
     target = target_of(settings)
-    if target.dsn is None and target.ref is None:
+    if target.dsn is None and target.ref is None and (target.https is None or settings.data_dir is not None):
         if via not in (Via.AUTO, Via.DIRECT):
             raise ConfigurationError(f"--via {via}: no Supabase project is named; set SUPABASE_URL, or DATABASE_URL")
         with _local(settings) as (route, where):
@@ -71,13 +72,26 @@ def reached(
         found.route.close()
 
 
+def only_shown(settings: Settings, where: str) -> DatabaseUnavailable:
+    """Files are pending, and the one way that is open shows them and applies none."""
+    error = DatabaseUnavailable(f"{where} shows that migrations are pending, and cannot apply them")
+    return by_hand.unreachable(error, target_of(settings))
+
+
 def target_of(settings: Settings) -> Target:
     """The database that the settings name, with every way to it."""
     dsn = settings.database_url.get_secret_value() if settings.database_url is not None else None
     if dsn is not None:
         parse(dsn)
     ref = project_ref(given=settings.supabase_project_ref, url=settings.supabase_url, dsn=dsn)
-    return Target(dsn, ref, settings.supabase_access_token, settings.supabase_db_password, settings.supabase_api_url)
+    return Target(
+        dsn,
+        ref,
+        settings.supabase_access_token,
+        settings.supabase_db_password,
+        settings.supabase_api_url,
+        settings.https_ledger,
+    )
 
 
 def saying(*, as_json: bool) -> Callable[[str], None]:

@@ -289,6 +289,28 @@ class RestClient(_Client):
             client.close()
 
 
+class RestRoute:
+    """PostgREST as a way to look at what is applied. Nothing is applied over it: it calls functions, and no more."""
+
+    name = "https"
+
+    def __init__(self, address: str, deadline: float = 5.0) -> None:
+        self._client = RestClient(address)
+        self._deadline = deadline
+        self.where = self._client.where
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        call = Call("migrate", query, {} if query.startswith("--") else (), tuple)
+        columns = request_of(call).columns
+        return [dict(zip(columns, row, strict=True)) for row in self._client.call(call, self._deadline)]
+
+    def run(self, text: str) -> None:
+        raise NeedsConnection(f"{self.where} calls functions and applies no files; take another way: --via")
+
+    def close(self) -> None:
+        self._client.close()
+
+
 class AsyncRestClient(_Client):
     """Calls from asyncio programs."""
 

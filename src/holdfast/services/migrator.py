@@ -3,6 +3,7 @@
     direct    the address in DATABASE_URL
     pooler    the Supabase project's session pooler, which has IPv4; its address is asked for over HTTPS
     api       Supabase's Management API: HTTPS alone
+    https     PostgREST, which shows what is applied and applies nothing
 
 By hand ("paste") is what is left where none does; that is the command's business, since it needs a person.
 """
@@ -13,10 +14,17 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
+from holdfast.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    SchemaMismatch,
+)
 from holdfast.postgres.dsn import POOLER_SUFFIX, dsn_of, is_supabase_direct, parse
 from holdfast.postgres.management import ADDRESS, ManagementApi
 from holdfast.postgres.migrate import MigrationStatus, read_status
+from holdfast.postgres.rest import RestRoute
 from holdfast.postgres.routes import Connected, Route, StatementError
 
 SESSION_PORT = 5432
@@ -30,6 +38,7 @@ class Via(StrEnum):
     DIRECT = "direct"
     POOLER = "pooler"
     API = "api"
+    HTTPS = "https"
     PASTE = "paste"
 
 
@@ -42,11 +51,12 @@ class Target:
     token: SecretStr | None = None
     password: SecretStr | None = None
     api_address: str = ADDRESS
+    https: str | None = None
 
     @property
     def is_supabase(self) -> bool:
         """Whether there is more than one way."""
-        return self.ref is not None
+        return self.ref is not None or self.https is not None
 
     def known_password(self) -> str | None:
         """The database's password."""
@@ -92,7 +102,7 @@ def find_route(
             attempts.append(attempt)
 
     refused = False
-    for name in (Via.DIRECT, Via.POOLER, Via.API) if via is Via.AUTO else (via,):
+    for name in (Via.DIRECT, Via.POOLER, Via.API, Via.HTTPS) if via is Via.AUTO else (via,):
         if name is Via.POOLER and refused:
             tell(Attempt(name, "not tried: it takes the same password, and a few wrong ones close it for a while"))
             continue
@@ -101,6 +111,8 @@ def find_route(
         except _NotHereError as error:
             if via is not Via.AUTO:
                 raise ConfigurationError(f"--via {via}: {error}") from None
+            if name is Via.HTTPS:
+                continue
             tell(Attempt(name, f"not tried: {error}"))
             continue
         except (DatabaseUnavailable, ConfigurationError) as error:
@@ -110,6 +122,11 @@ def find_route(
             continue
         try:
             statuses = read_status(route)
+        except SchemaMismatch as error:
+            route.close()
+            if name is not Via.HTTPS:
+                raise
+            tell(Attempt(name, str(error), worked=False))
         except DatabaseUnavailable as error:
             route.close()
             refused = refused or (isinstance(error, DatabaseRefused) and name is Via.DIRECT)
@@ -140,6 +157,10 @@ def _open(target: Target, name: Via, waits: Callable[[str], None], tell: Callabl
             route = _pooler(target, tell)
         case Via.API:
             route = _api(target, waits)
+        case Via.HTTPS:
+            if target.https is None:
+                raise _NotHereError("set SUPABASE_URL and SUPABASE_SERVICE_KEY")
+            route = RestRoute(target.https)
         case _:
             raise ConfigurationError(f"{name} is no way to connect")
     tell(Attempt(name, f"trying {route.where}"))

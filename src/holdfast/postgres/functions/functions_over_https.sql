@@ -13,6 +13,6 @@ SELECT holdfast.expose_functions(ARRAY[
     'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
     'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents',
     'register_worker', 'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key',
-    'ring', 'run_status', 'schema_catalog', 'settle', 'settle_notification', 'show_rate_limits', 'suspects_waiting',
-    'tick_schedule', 'top_rate_limits', 'withdraw_service']);
+    'ring', 'run_status', 'schema_catalog', 'schema_owner', 'settle', 'settle_notification', 'show_rate_limits',
+    'suspects_waiting', 'tick_schedule', 'top_rate_limits', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';

@@ -627,6 +627,24 @@ FROM holdfast.jobs j
 WHERE j.id = $2 AND j.lease = $3 AND j.worker_id = $1
 $function$;
 
+-- Is there a schema of our name, and is it ours? Needs nothing of it: this is asked of databases that have none.
+CREATE OR REPLACE FUNCTION holdfast.schema_owner()
+    RETURNS TABLE (has_schema boolean, has_objects boolean, has_records boolean, server_version integer)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT n.oid IS NOT NULL AS has_schema,
+       EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)
+           OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid) AS has_objects,
+       (SELECT count(*) FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        WHERE c.relnamespace = n.oid AND c.relname = 'schema_migrations' AND NOT a.attisdropped
+          AND a.attname IN ('version', 'name', 'checksum', 'applied_at')) = 4 AS has_records,
+       current_setting('server_version_num')::integer AS server_version
+FROM (SELECT) AS one
+LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'holdfast'
+$function$;
+
 -- One identity under all policies in use.
 CREATE OR REPLACE FUNCTION holdfast.show_rate_limits(key uuid)
     RETURNS TABLE (policy_name text, identity uuid, admitted bigint, last_at timestamptz, refused bigint, free_at timestamptz)
@@ -779,8 +797,8 @@ SELECT holdfast.expose_functions(ARRAY[
     'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
     'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents',
     'register_worker', 'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key',
-    'ring', 'run_status', 'schema_catalog', 'settle', 'settle_notification', 'show_rate_limits', 'suspects_waiting',
-    'tick_schedule', 'top_rate_limits', 'withdraw_service']);
+    'ring', 'run_status', 'schema_catalog', 'schema_owner', 'settle', 'settle_notification', 'show_rate_limits',
+    'suspects_waiting', 'tick_schedule', 'top_rate_limits', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -788,6 +806,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '04bcf265e7aa5fadf20a2c18be63da467b2358fa1fcd188e85e65271e0e41974');
+    VALUES (10, '010_functions_over_https', '941c6c9a2fb9a5713e342fc25d5209dc6e669592297b9d1b56887be3e3b10964');
 END
 $holdfast$;

@@ -1,4 +1,6 @@
 -- Is there a schema of our name, and is it ours? Needs nothing of it: this is asked of databases that have none.
+-- RPC schema_owner()
+-- RETURNS TABLE (has_schema boolean, has_objects boolean, has_records boolean, server_version integer)
 SELECT n.oid IS NOT NULL AS has_schema,
        EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)
            OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid) AS has_objects,

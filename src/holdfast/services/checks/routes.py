@@ -56,7 +56,7 @@ def _looks(target: Target, https: str | None) -> list[Awaitable[Look]]:
     looks: list[Awaitable[Look]] = []
     if target.dsn is not None and not is_rest(target.dsn) and not parse(target.dsn).get("host", "/").startswith("/"):
         looks.append(_direct(target.dsn))
-    if target.is_supabase:
+    if target.ref is not None:
         looks += [_pooler(target), _api(target)]
     if https is not None:
         looks.append(_https(https))
