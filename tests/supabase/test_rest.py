@@ -189,6 +189,30 @@ def test_nobody_waits_longer_than_the_deadline(project: Project) -> None:
             SyncLedger(address, deadline=0.2).call(reads.ping())
 
 
+def drip(gateway: Any) -> None:
+    """A byte now and then, for ever: each of them within every limit that counts anew."""
+    gateway.send_response(200)
+    gateway.send_header("Content-Type", "application/json")
+    gateway.send_header("Content-Length", "100000")
+    gateway.end_headers()
+    gateway.close_connection = True
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            gateway.wfile.write(b" ")
+            gateway.wfile.flush()
+            time.sleep(0.02)
+
+
+async def test_an_answer_that_drips_ends_at_the_deadline(project: Project) -> None:
+    project.misbehave.extend([drip, drip])
+    with pytest.raises(DatabaseUnavailable, match=r"did not answer ping within 0\.3 s"):
+        sync(project, deadline=0.3).call(reads.ping())
+    ledger = AsyncLedger(project.address(), deadline=0.3)
+    with pytest.raises(DatabaseUnavailable, match=r"did not answer ping within 0\.3 s"):
+        await ledger.call(reads.ping())
+    await ledger.close()
+
+
 def test_what_needs_a_connection_says_so(project: Project) -> None:
     with pytest.raises(NeedsConnection, match="needs a connection to Postgres, and here is HTTPS alone"):
         sync(project).call(Call("a statement of mine", "SELECT 1", (), int))

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from holdfast.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
-from holdfast.postgres.extras import httpx_module
+from holdfast.postgres.extras import httpx_module, request_within
 from holdfast.postgres.routes import StatementError
 from holdfast.postgres.supabase import DASHBOARD, KeyKind, key_kind
 
 ADDRESS = "https://api.supabase.com"
-#: Seconds: to connect; for a look; for a file (the API itself gives up after 50 to 60 s).
-CONNECT_LIMIT = 5.0
+#: Seconds: for a look; for a file (the API itself gives up after 50 to 60 s).
 READ_LIMIT = 5.0
 APPLY_LIMIT = 65.0
 #: Tries in all, seconds before the second (then twice as long each time), and the longest wait that it may ask for.
@@ -106,9 +105,8 @@ class ManagementApi:
 
     def _once(self, method: str, path: str, body: dict[str, Any] | None, limit: float) -> Any:
         httpx = self._httpx
-        timeout = httpx.Timeout(limit, connect=min(CONNECT_LIMIT, limit))
         try:
-            answer = self._client.request(method, path, json=body, timeout=timeout)
+            answer = request_within(self._client, method, path, body, limit)
         except httpx.TimeoutException:
             raise _AgainError(f"no answer within {limit:g} s") from None
         except httpx.RemoteProtocolError as error:

@@ -9,6 +9,7 @@ Sources: https://docs.postgrest.org (functions as RPC, errors), https://supabase
 go into `apikey` alone; the older JWTs into both header fields).
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from holdfast.errors import (
     WorkerGone,
 )
 from holdfast.postgres.calls import Call, Row
-from holdfast.postgres.extras import httpx_module
+from holdfast.postgres.extras import httpx_module, request_within
 from holdfast.postgres.signatures import Signature, of_function, of_statement
 from holdfast.postgres.supabase import KeyKind, key_kind
 
@@ -260,7 +261,7 @@ class _Client:
 
     def fail(self, call: Call[Any], error: Exception, deadline: float) -> NoReturn:
         reason = str(error) or type(error).__name__
-        if isinstance(error, self.httpx.TimeoutException):
+        if isinstance(error, self.httpx.TimeoutException | TimeoutError):
             raise DatabaseUnavailable(f"{self.where} did not answer {call.name} within {deadline:g} s") from None
         raise DatabaseUnavailable(f"{self.where} cannot be reached: {reason}") from error
 
@@ -278,7 +279,7 @@ class RestClient(_Client):
         if self._client is None:
             self._client = self.httpx.Client(headers=self.place.headers)
         try:
-            answer = self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
+            answer = request_within(self._client, "POST", self.path(request), request.arguments, deadline)
         except self.httpx.HTTPError as error:
             self.fail(call, error, deadline)
         return self.read(call, request, answer)
@@ -324,8 +325,9 @@ class AsyncRestClient(_Client):
         if self._client is None:
             self._client = self.httpx.AsyncClient(headers=self.place.headers)
         try:
-            answer = await self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
-        except self.httpx.HTTPError as error:
+            async with asyncio.timeout(deadline):
+                answer = await self._client.post(self.path(request), json=request.arguments, **self.options(deadline))
+        except (self.httpx.HTTPError, TimeoutError) as error:
             self.fail(call, error, deadline)
         return self.read(call, request, answer)
 
