@@ -10,39 +10,27 @@ go into `apikey` alone; the older JWTs into both header fields).
 """
 
 import asyncio
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote, urlsplit
-from uuid import UUID
 
 from holdfast.errors import (
     ConfigurationError,
-    DatabaseRefused,
     DatabaseUnavailable,
-    HoldfastError,
-    IdempotencyKeyReused,
-    InvalidValue,
     NeedsConnection,
     SchemaMismatch,
-    WorkerGone,
 )
 from holdfast.postgres.calls import Call, Row
 from holdfast.postgres.extras import httpx_module, request_within
+from holdfast.postgres.rest_errors import no_json, refusal
+from holdfast.postgres.rest_values import decode, encode
 from holdfast.postgres.signatures import Signature, of_function, of_statement
 from holdfast.postgres.supabase import KeyKind, key_kind
 
 _CALL = re.compile(r"SELECT (?:(?P<columns>[\w, ]+) FROM )?holdfast\.(?P<name>\w+)\((?P<given>.*)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"%[sb](?:::[\w\[\]]+)*|coalesce\(%s[^()]*\)")
 _LITERALS = {"true": True, "false": False}
-_INTERVAL = re.compile(
-    r"(?:(?P<years>-?\d+) years? ?)?(?:(?P<months>-?\d+) mons? ?)?(?:(?P<days>-?\d+) days? ?)?"
-    r"(?:(?P<sign>-)?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>[\d.]+))?"
-)
-_SEEN = 160
 
 
 @dataclass(frozen=True)
@@ -115,8 +103,11 @@ def _given(text: str, parameters: tuple[Any, ...], signature: Signature) -> dict
     """The arguments by name: each place of the call is a placeholder, or true or false."""
     places = re.findall(rf"{_PLACEHOLDER.pattern}|true|false", text)
     values = iter(parameters)
-    named = zip(signature.arguments, places, strict=False)
-    return {argument.name: _LITERALS[place] if place in _LITERALS else next(values) for argument, place in named}
+    named = zip(signature.arguments, places, strict=False)  # those behind have defaults
+    given = {argument.name: _LITERALS[place] if place in _LITERALS else next(values) for argument, place in named}
+    if next(values, values) is not values:
+        raise NeedsConnection(f"{signature.name} is called in a form that says nothing of all its arguments over HTTPS")
+    return given
 
 
 def _encoded(signature: Signature, given: dict[str, Any]) -> dict[str, Any]:
@@ -124,54 +115,8 @@ def _encoded(signature: Signature, given: dict[str, Any]) -> dict[str, Any]:
     encoded = {}
     for argument in signature.arguments:
         if argument.name in given and not (given[argument.name] is None and argument.has_default):
-            encoded[argument.name] = _encode(given[argument.name], argument.type)
+            encoded[argument.name] = encode(given[argument.name], argument.type)
     return encoded
-
-
-def _encode(value: Any, type: str) -> Any:
-    if value is None:
-        return None
-    if type.endswith("[]"):
-        if isinstance(value, str):
-            return [_encode(each, type[:-2]) for each in value.strip("{}").split(",") if each]
-        return [_encode(each, type[:-2]) for each in value]
-    if type in ("json", "jsonb"):
-        return json.loads(value) if isinstance(value, str | bytes) else value
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():.6f} seconds"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    return str(value) if isinstance(value, UUID) else value
-
-
-def decode(value: Any, type: str) -> Any:
-    """A value of an answer, as the driver would give it."""
-    if value is None or type in ("json", "jsonb"):
-        return value
-    if type.endswith("[]"):
-        return [decode(each, type[:-2]) for each in value]
-    decoder = _DECODERS.get(type)
-    return value if decoder is None else decoder(value)
-
-
-def _interval(text: str) -> timedelta:
-    found = _INTERVAL.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no interval")
-    parts = {name: float(found[name] or 0) for name in ("years", "months", "days", "hours", "minutes", "seconds")}
-    clock = timedelta(hours=parts["hours"], minutes=parts["minutes"], seconds=parts["seconds"])
-    days = timedelta(days=parts["years"] * 365 + parts["months"] * 30 + parts["days"])
-    return days - clock if found["sign"] else days + clock
-
-
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "uuid": UUID,
-    "timestamptz": datetime.fromisoformat,
-    "interval": _interval,
-    "bytea": lambda text: bytes.fromhex(text.removeprefix("\\x")),
-}
 
 
 def rows_of(request: Request, content: Any) -> list[tuple[Any, ...]]:
@@ -183,50 +128,6 @@ def rows_of(request: Request, content: Any) -> list[tuple[Any, ...]]:
         return [(decode(value, type),) for value in values or []]
     types = dict(signature.columns)
     return [tuple(decode(row[name], types[name]) for name in request.columns) for row in content or []]
-
-
-def refusal(where: str, call: str, status: int, text: str, kind: str) -> HoldfastError:
-    """What an answer other than 2xx means, in our words."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        return _no_json(where, status, text, kind)
-    code, said = str(found.get("code") or ""), str(found.get("message") or found.get("error") or text[:_SEEN])
-    if code == "HF001":
-        return WorkerGone(said)
-    if code == "HF002":
-        return IdempotencyKeyReused(said)
-    if code in ("PGRST202", "42883", "42P01", "3F000", "42703"):
-        return SchemaMismatch(
-            f"{where} has no function for {call} of this version ({said}); run: holdfast migrate up. Where that was"
-            " done just now, PostgREST has not yet read it: the SQL NOTIFY pgrst, 'reload schema' tells it"
-        )
-    if code == "PGRST106" or status == 406:
-        return DatabaseRefused(
-            f"{where} does not serve the schema public ({said}); add it to the exposed schemas in the API's settings"
-        )
-    if status in (401, 403) or code in ("42501", "PGRST301", "PGRST302", "PGRST303"):
-        return DatabaseRefused(
-            f"{where} refuses the key ({said}); set SUPABASE_SERVICE_KEY to a secret key of this project that has not"
-            " been revoked (sb_secret_..., or the older service_role key)"
-        )
-    if code.startswith("22") or code in ("PGRST102", "23514", "23502"):
-        return InvalidValue(said)
-    if code == "57014":
-        return DatabaseUnavailable(f"{where} ended {call}: it took longer than this role may (8 s on Supabase)")
-    if status == 404:
-        return DatabaseRefused(f"{where} answered 404 ({said}); set SUPABASE_URL to the project's address")
-    return DatabaseUnavailable(f"{where} could not do it now: {status} {code} {said}")
-
-
-def _no_json(where: str, status: int, text: str, kind: str) -> HoldfastError:
-    title = re.search(r"<title>\s*(.*?)\s*</title>", text, re.DOTALL | re.IGNORECASE)
-    page = f"{kind.partition(';')[0] or 'no content type'}" + (f", titled {title[1][:_SEEN]!r}" if title else "")
-    if status == 404:
-        return DatabaseRefused(f"{where} answered 404 ({page}); set SUPABASE_URL to the project's address")
-    return DatabaseUnavailable(f"{where} answered {status} and no JSON ({page}): a proxy in between?")
 
 
 class _Client:
@@ -251,7 +152,7 @@ class _Client:
         try:
             content = answer.json() if answer.content else None
         except ValueError:
-            raise _no_json(self.where, answer.status_code, answer.text, kind) from None
+            raise no_json(self.where, answer.status_code, answer.text, kind) from None
         try:
             return rows_of(request, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
