@@ -1,6 +1,7 @@
 """Who may do what on a project as Supabase runs it: its linter's checks, and each role against each object."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -8,6 +9,7 @@ from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
 from holdfast.postgres.migrate import migrate_up
+from tests.cli.command import holdfast
 from tests.supabase.linter import LINTS, lint
 from tests.supabase.project import GENEROUS, STRICT, supabase_database
 from tests.support import Session, row, rows
@@ -162,8 +164,10 @@ def test_what_comes_later_is_secured_by_the_same_function(conn: Session) -> None
     assert row(conn, "SELECT has_table_privilege('holdfast_app', 'holdfast.later', 'INSERT') AS yes")["yes"]
 
 
-def test_a_database_whose_public_schema_is_closed_is_migrated_all_the_same(bare: str) -> None:
+def test_a_database_whose_public_schema_is_closed_is_migrated_all_the_same(bare: str, tmp_path: Path) -> None:
     with supabase_database(bare) as dsn:
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute("DROP SCHEMA public")
-        migrate_up(dsn)
+        up = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=dsn)
+        assert (up.code, up.err) == (0, "")
+        assert holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=dsn).code == 0

@@ -17,6 +17,7 @@ from holdfast.postgres.throwaway import CLOCK
 
 #: The same text for every way to the database.
 CATALOG = "SELECT kind, name, definition FROM holdfast.schema_catalog()"
+_EXPOSED = "public.holdfast_"
 ROLES = ("holdfast_app", "service_role", "anon", "authenticated")
 
 
@@ -57,13 +58,17 @@ def expected() -> Mapping[tuple[str, str], tuple[str, int]]:
 
 
 def differences(found: Iterable[SchemaObject], applied: Iterable[int]) -> list[Difference]:
-    """Pure: what is there against what the applied files make. Roles that a server lacks are missed by nobody."""
+    """Pure: what is there against what the applied files make.
+
+    Roles that a server lacks are missed by nobody; nor are the functions in public, where the files may make none.
+    """
     wanted, done = expected(), set(applied)
     there = {(each.kind, each.name): each.definition for each in found}
     absent = {role for role in ROLES if ("role", role) not in there}
+    is_exposed = any(name.startswith(_EXPOSED) for _, name in there)
     told = []
     for (kind, name), (definition, file) in wanted.items():
-        if file not in done or _is_of(absent, kind, name, definition):
+        if file not in done or _is_of(absent, kind, name, definition) or (_EXPOSED in name and not is_exposed):
             continue
         has = there.get((kind, name))
         if has is None:
