@@ -1,7 +1,7 @@
 """Who may do what on a project as Supabase runs it: its linter's checks, and each role against each object."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -9,13 +9,14 @@ from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
 from holdfast.postgres.migrate import migrate_up
-from tests.cli.command import holdfast
-from tests.supabase.linter import LINTS, lint
+from tests.supabase.linter import lint
 from tests.supabase.project import GENEROUS, STRICT, supabase_database
 from tests.support import Session, row, rows
 
 
-@pytest.fixture(params=[GENEROUS, STRICT], ids=["a project of before October 2026", "a project of today"])
+@pytest.fixture(
+    scope="module", params=[GENEROUS, STRICT], ids=["a project of before October 2026", "a project of today"]
+)
 def migrated(request: pytest.FixtureRequest, bare: str) -> Iterator[str]:
     with supabase_database(bare, request.param) as dsn:
         migrate_up(dsn)
@@ -30,50 +31,6 @@ def conn(migrated: str) -> Iterator[Session]:
 
 def test_the_linter_finds_nothing(migrated: str) -> None:
     assert lint(migrated) == {}
-
-
-#: What each check must find; the names are those of the objects made.
-BAD = {
-    "0001_unindexed_foreign_keys": "CREATE TABLE public.a (id int PRIMARY KEY); CREATE TABLE public.b (a int,"
-    " CONSTRAINT bad FOREIGN KEY (a) REFERENCES public.a)",
-    "0003_auth_rls_initplan": "CREATE POLICY bad ON holdfast.jobs TO service_role USING (queue = current_setting('x'))",
-    "0004_no_primary_key": "CREATE TABLE public.bad (a int)",
-    "0006_multiple_permissive_policies": "CREATE TABLE public.bad (a int); CREATE POLICY x ON public.bad USING (a = 1);"
-    " CREATE POLICY y ON public.bad USING (a = 2)",
-    "0007_policy_exists_rls_disabled": "CREATE TABLE public.bad (a int); CREATE POLICY x ON public.bad USING (a = 1)",
-    "0009_duplicate_index": "CREATE INDEX bad ON holdfast.jobs (created_at);"
-    " CREATE INDEX worse ON holdfast.jobs (created_at)",
-    "0010_security_definer_view": "CREATE VIEW public.bad AS SELECT 1",
-    "0011_function_search_path_mutable": "CREATE FUNCTION public.bad() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "0013_rls_disabled": "ALTER TABLE holdfast.jobs DISABLE ROW LEVEL SECURITY;"
-    " ALTER TABLE holdfast.jobs RENAME TO bad",
-    "0015_rls_references_user_metadata": "CREATE TABLE public.a (user_metadata text);"
-    " CREATE POLICY bad ON public.a USING (user_metadata = 'x')",
-    "0016_materialized_view_in_api": "CREATE MATERIALIZED VIEW public.bad AS SELECT 1;"
-    " GRANT SELECT ON public.bad TO anon",
-    "0018_unsupported_reg_types": "CREATE TABLE public.bad (a regproc)",
-    "0023_sensitive_columns_exposed": "CREATE TABLE public.bad (password text); GRANT SELECT ON public.bad TO anon",
-    "0024_rls_policy_always_true": "CREATE POLICY bad ON holdfast.jobs TO authenticated USING (true)",
-    "0026_table_visible_to_anon": "CREATE TABLE public.bad (a int); GRANT SELECT ON public.bad TO anon",
-    "0027_table_visible_to_authenticated": "CREATE TABLE public.bad (a int);"
-    " GRANT SELECT ON public.bad TO authenticated",
-    "0028_anon_security_definer_function": "CREATE FUNCTION public.bad() RETURNS int"
-    " LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-    "0029_authenticated_security_definer_function": "CREATE FUNCTION public.bad() RETURNS int"
-    " LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-}
-
-
-def test_each_check_of_the_linter_can_fail(bare: str) -> None:
-    assert set(LINTS) - set(BAD) == {"0014_extension_in_public", "0017_foreign_table_in_api", "0030_invalid_index"}
-    with supabase_database(bare) as dsn:
-        migrate_up(dsn)
-        for name, text in BAD.items():
-            with psycopg.connect(dsn) as conn:
-                conn.execute(text.encode())
-                found = [each[0] for each in conn.execute(LINTS[name].encode())]
-                conn.rollback()
-            assert "bad" in found, f"{name} did not find it"
 
 
 def test_nobody_but_our_two_roles_gets_at_anything(conn: Session) -> None:
@@ -126,16 +83,16 @@ def test_our_roles_can_run_a_job_from_its_beginning_to_its_end(bare: str, migrat
 
 def run_a_job_as(conn: Session, role: str) -> None:
     conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
-    job, worker = "00000000-0000-7000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+    job, worker = uuid4(), uuid4()
     conn.execute("SELECT holdfast.enqueue(%s, 'q', 'k', '{}')", (job,))
     conn.execute("""SELECT holdfast.register_worker(%s, '{"queues": ["q"], "kinds": ["k"]}')""", (worker,))
-    claimed = row(conn, "SELECT lease FROM holdfast.claim(%s, '{q}', '{k}', 5)", worker)
-    assert claimed["lease"] == 1
+    claimed = row(conn, "SELECT id, lease FROM holdfast.claim(%s, '{q}', '{k}', 5)", worker)
+    assert (claimed["id"], claimed["lease"]) == (job, 1)
     settled = row(conn, "SELECT verdict FROM holdfast.settle(%s, ARRAY[%s]::uuid[], '{1}', '{complete}')", worker, job)
     assert settled["verdict"] == "applied"
-    assert row(conn, "SELECT holdfast.health_report() -> 'ended' -> 'of' AS n")["n"] == 1
+    assert row(conn, "SELECT holdfast.health_report() -> 'ended' -> 'of' AS n")["n"] >= 1
     assert rows(conn, "SELECT * FROM holdfast.stale_jobs_view") == []
-    assert row(conn, "SELECT allowed FROM holdfast.check_rate_limit('x', 3, 60)")["allowed"]
+    assert row(conn, "SELECT allowed FROM holdfast.check_rate_limit(%s, 3, 60)", role)["allowed"]
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
@@ -151,7 +108,13 @@ def test_others_are_refused_when_they_try(conn: Session, role: str) -> None:
             conn.execute(text.encode())
 
 
-def test_what_comes_later_is_secured_by_the_same_function(conn: Session) -> None:
+def test_what_comes_later_is_secured_by_the_same_function(migrated: str) -> None:
+    with psycopg.connect(migrated, row_factory=dict_row) as conn:  # rolled back at its end
+        secure_later_ones(conn)
+        conn.rollback()
+
+
+def secure_later_ones(conn: Session) -> None:
     conn.execute("CREATE TABLE holdfast.later (id integer PRIMARY KEY); GRANT SELECT ON holdfast.later TO anon")
     conn.execute(
         "CREATE FUNCTION holdfast.late() RETURNS integer LANGUAGE sql SET search_path = pg_catalog AS 'SELECT 1'"
@@ -162,12 +125,3 @@ def test_what_comes_later_is_secured_by_the_same_function(conn: Session) -> None
                          " WHERE oid = 'holdfast.later'::regclass")["yes"]  # fmt: skip
     assert not row(conn, "SELECT has_function_privilege('public', 'holdfast.late()', 'EXECUTE') AS yes")["yes"]
     assert row(conn, "SELECT has_table_privilege('holdfast_app', 'holdfast.later', 'INSERT') AS yes")["yes"]
-
-
-def test_a_database_whose_public_schema_is_closed_is_migrated_all_the_same(bare: str, tmp_path: Path) -> None:
-    with supabase_database(bare) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute("DROP SCHEMA public")
-        up = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=dsn)
-        assert (up.code, up.err) == (0, "")
-        assert holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=dsn).code == 0

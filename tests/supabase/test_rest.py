@@ -138,7 +138,7 @@ def test_a_value_that_postgres_refuses_is_the_callers_mistake(project: Project) 
 def test_a_call_that_takes_longer_than_its_role_may_is_an_outage(project: Project, conn: Session) -> None:
     conn.execute(
         "CREATE OR REPLACE FUNCTION public.holdfast_ping() RETURNS TABLE (clock timestamptz, schema_version integer)"
-        " LANGUAGE sql SET statement_timeout = '50ms' AS 'SELECT clock_timestamp(), 1 FROM pg_sleep(30)'"
+        " LANGUAGE sql AS 'SELECT clock_timestamp(), 1 FROM pg_sleep(30)'"
     )
     with pytest.raises(DatabaseUnavailable, match="it took longer than this role may"):
         sync(project).call(reads.ping())
@@ -180,6 +180,14 @@ def test_what_can_come_instead_of_an_answer(
     project.misbehave.append(answer)
     with pytest.raises(error, match=words):
         sync(project).call(reads.ping())
+
+
+def test_a_key_of_another_project_is_refused_before_it_is_sent() -> None:
+    key = token("service_role", ref="zzzzzzzzzzzzzzzzzzzz")
+    with pytest.raises(
+        ConfigurationError, match="is a key of project zzzzzzzzzzzzzzzzzzzz, and SUPABASE_URL is that of"
+    ):
+        SyncLedger(rest_address("https://abcdefghijklmnopqrst.supabase.co", key))
 
 
 def test_nobody_waits_longer_than_the_deadline(project: Project) -> None:

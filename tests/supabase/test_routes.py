@@ -140,9 +140,12 @@ def test_files_pasted_by_hand_are_offered_one_by_one_until_the_ledger_shows_them
     api_server: ManagementServer, tmp_path: Path
 ) -> None:
     """Somebody pastes each file that is offered; it is looked for over the one way that is open."""
+    with psycopg.connect(api_server.dsn, autocommit=True) as before:
+        for migration in load()[:-2]:
+            before.execute(migration.text.encode())
     given = {"DATABASE_URL": CLOSED, "SUPABASE_ACCESS_TOKEN": TOKEN, "HOLDFAST_SUPABASE_API_URL": api_server.address}
     with running("migrate", "up", "--via", "paste", cwd=tmp_path, **given) as command:
-        for migration in load():
+        for migration in load()[-2:]:
             command.says(f"{migration.name}: paste the whole of holdfast-{migration.name}.sql into")
             text = (tmp_path / f"holdfast-{migration.name}.sql").read_bytes()
             with psycopg.connect(api_server.dsn, autocommit=True) as editor:

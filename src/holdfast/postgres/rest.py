@@ -26,7 +26,7 @@ from holdfast.postgres.extras import httpx_module, request_within
 from holdfast.postgres.rest_errors import no_json, refusal
 from holdfast.postgres.rest_values import decode, encode
 from holdfast.postgres.signatures import Signature, of_function, of_statement
-from holdfast.postgres.supabase import KeyKind, key_kind
+from holdfast.postgres.supabase import KeyKind, jwt_claims, key_kind, project_ref
 
 _CALL = re.compile(r"SELECT (?:(?P<columns>[\w, ]+) FROM )?holdfast\.(?P<name>\w+)\((?P<given>.*)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"%[sb](?:::[\w\[\]]+)*|coalesce\(%s[^()]*\)")
@@ -55,6 +55,12 @@ class Place:
             raise ConfigurationError(
                 f"SUPABASE_SERVICE_KEY holds a key of kind {kind}, which may not call the ledger; take a secret key"
                 " (sb_secret_..., or the older service_role key) from the page API Keys of the project's settings"
+            )
+        claims, ref = jwt_claims(self.key), project_ref(given=None, url=self.url, dsn=None)
+        if claims is not None and claims.ref and ref and claims.ref != ref:
+            raise ConfigurationError(
+                f"SUPABASE_SERVICE_KEY is a key of project {claims.ref}, and SUPABASE_URL is that of {ref}; set both to"
+                " those of one project"
             )
 
 
