@@ -62,10 +62,26 @@ async def test_where_nothing_is_open_it_says_what_would_open_a_way() -> None:
     assert "needs SUPABASE_ACCESS_TOKEN" in found["routes.api"].found
 
 
+async def test_of_a_socket_of_this_machine_there_is_nothing_to_tell() -> None:
+    assert await check_routes(Target("postgresql:///x?host=/tmp/nobody"), None, seen_working=False) == []
+
+
 async def test_a_name_without_an_address_is_told_as_such() -> None:
     target = Target("postgresql://u:x@db.nobody.invalid/x")
     found = by_id(await check_routes(target, None, seen_working=False))
     assert "db.nobody.invalid: no address" in found["routes.direct"].found
+
+
+async def test_a_host_that_has_ipv6_alone_is_told_as_such(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """The name server is the only stand-in; the address is a real one, and nobody listens on it."""
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    target = Target(f"postgresql://u:x@db.{REF}.supabase.co:{port}/x", REF)
+    found = by_id(await check_routes(target, None, seen_working=False))
+    assert "AAAA record only: IPv6-only; TCP to port" in found["routes.direct"].found
 
 
 async def test_a_key_of_the_wrong_kind_is_told_without_the_key() -> None:

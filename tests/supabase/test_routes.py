@@ -111,6 +111,17 @@ def test_without_a_token_it_says_what_would_open_the_way(api_server: ManagementS
     )
 
 
+def test_who_is_refused_by_the_database_does_not_try_the_same_password_at_the_pooler(
+    api_server: ManagementServer, tmp_path: Path
+) -> None:
+    refused = conninfo.make_conninfo(api_server.dsn, dbname="no_such_database", password="s3cret")
+    answer = migrate("up", api_server=api_server, cwd=tmp_path, DATABASE_URL=refused, SUPABASE_PROJECT_REF=REF)
+    assert answer.code == 0, answer.err
+    assert "refuses the connection" in answer.out
+    assert "pooler  not tried: it takes the same password, and a few wrong ones close it for a while" in answer.out
+    assert applied(api_server.dsn) == [migration.version for migration in load()]
+
+
 def test_a_proxy_that_answers_with_its_own_page_is_told_as_one(api_server: ManagementServer, tmp_path: Path) -> None:
     api_server.misbehave.extend([page(502)] * 2)
     answer = migrate("up", api_server=api_server, cwd=tmp_path)

@@ -39,6 +39,8 @@ class Look:
 async def check_routes(target: Target, https: str | None, *, seen_working: bool) -> list[Finding]:
     """A line for each way. `https`: the ledger's address there; `seen_working`: the database answered already."""
     looks = await asyncio.gather(*_looks(target, https))
+    if not looks:
+        return []  # a socket of this machine: no network is in between
     found = [_finding(look) for look in looks]
     working = [look.name for look in looks if look.is_open]
     if working or seen_working:
