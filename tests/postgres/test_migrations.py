@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -23,6 +24,7 @@ from holdfast.postgres.migrate import (
     migrate_status,
     migrate_up,
     read_status,
+    sealed,
 )
 from holdfast.postgres.routes import Connected
 from tests.support import database_copy, open_session, row, rows
@@ -138,6 +140,13 @@ def test_a_lock_that_is_never_let_go_is_told_and_nothing_was_kept(empty: str) ->
     finally:
         quick.close()
     assert paused == list(LOCK_PAUSES)
+
+
+def test_a_file_that_was_edited_is_refused_by_its_checksum() -> None:
+    migration = load()[0]
+    edited = replace(migration, text=migration.text.replace("fillfactor = 50", "fillfactor = 60"))
+    with pytest.raises(MigrationError, match="the file of migration 001_ledger was edited after it was made"):
+        sealed(edited)
 
 
 #: What no file may hold, in its body: each has broken somebody's migration, by hand or behind a pooler.

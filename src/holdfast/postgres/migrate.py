@@ -5,6 +5,7 @@ the same whether this runner, an SQL editor or psql runs them. So the runner has
 migrations, refuse what does not fit, send what is missing.
 """
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from holdfast.postgres.statements import statement
 LOCK_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 LOCK_NOT_AVAILABLE = "55P03"
 _BODY = re.compile(r"^-- migration body\n(.*)^-- end of migration body$", re.DOTALL | re.MULTILINE)
+_SEAL = "-- The checksum below covers every byte above this line.\n"
 _RECORD = re.compile(r"VALUES \((\d+), '([^']+)', '([0-9a-f]{64})'\);")
 
 
@@ -59,8 +61,20 @@ def load() -> list[Migration]:
             record = _RECORD.search(text)
             if record is None:
                 raise MigrationError(f"migration {entry.name} has no trailer that records it; re-install Holdfast")
-            found.append(Migration(int(record[1]), record[2], record[3], text))
+            found.append(sealed(Migration(int(record[1]), record[2], record[3], text)))
     return sorted(found, key=lambda migration: migration.version)
+
+
+def sealed(migration: Migration) -> Migration:
+    """The migration, whose checksum is that of all bytes above its trailer; raises `MigrationError` for another."""
+    covered = migration.text.partition(_SEAL)[0]
+    if hashlib.sha256(covered.encode()).hexdigest() != migration.checksum:
+        raise MigrationError(
+            f"the file of migration {migration.name} was edited after it was made, and is not applied (its checksum"
+            " does not fit): re-install Holdfast, and put what you want to change into a migration of your own; in a"
+            " checkout of Holdfast: scripts/build_migrations.py"
+        )
+    return migration
 
 
 def load_optional(name: str) -> str:
