@@ -79,8 +79,6 @@ FROM_FUNCTIONS = {
         "record_incidents",
         "claim_notifications",
         "settle_notification",
-        "prune_bookkeeping",
-        "health_report",
     ),
     "008_schedules": (
         "schedules",
@@ -89,6 +87,20 @@ FROM_FUNCTIONS = {
     ),
     "009_access": ("secure_schema", "expose_functions"),
     "010_functions_over_https": ("schema_catalog", "functions_over_https"),
+    "013_health": (
+        "note_job_stats",
+        "prune_bookkeeping",
+        "health_server",
+        "health_workers",
+        "health_queues",
+        "health_jobs",
+        "health_stale",
+        "health_dead",
+        "health_told",
+        "health_monitors",
+        "health_limits",
+        "health_report",
+    ),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
@@ -152,6 +164,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
 """
 #: From 009 on one function says who may do what; a migration that adds anything ends with it.
 FIRST_SECURED = 9
+EXPOSE = "\nSELECT holdfast.expose_functions(ARRAY[{names}]);\nNOTIFY pgrst, 'reload schema';\n"
 SECURE = "\nSELECT holdfast.secure_schema();\n"
 
 OF_A_STATEMENT = """\
@@ -211,11 +224,20 @@ def from_statement(name: str) -> str:
     return OF_A_STATEMENT.format(why="".join(comment[:first]), signature=signature, body=body.replace("%%", "%"))
 
 
+def end_of(name: str) -> str:
+    """What closes a function migration: its functions over HTTPS, and who may do what."""
+    if int(name[:3]) < FIRST_SECURED:
+        return REVOKE
+    exposed = re.findall(r"'(\w+)'", (FUNCTIONS / "functions_over_https.sql").read_text().partition("ARRAY[")[2])
+    ours = ", ".join(f"'{each}'" for each in FROM_FUNCTIONS[name] if each in exposed)
+    return (EXPOSE.format(names=ours) if ours else "") + SECURE
+
+
 def body_of(name: str, current: str) -> str:
     if name in FROM_FUNCTIONS:
         parts = [from_statement(statement) for statement in FROM_STATEMENTS.get(name, ())]
         parts += [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
-        return "\n".join(parts) + (SECURE if int(name[:3]) >= FIRST_SECURED else REVOKE)
+        return "\n".join(parts) + end_of(name)
     match = re.search(re.escape(BEGIN_BODY) + "(.*)" + re.escape(END_BODY), current, re.DOTALL)
     if match is None:
         raise SystemExit(f"{name}: no body between the markers {BEGIN_BODY!r} and {END_BODY!r}")

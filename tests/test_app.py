@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
+import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -381,7 +384,7 @@ async def test_many_waiters_share_one_statement(relay: Relay, conn: Session) -> 
 async def test_closing_ends_the_wait_of_who_still_waits(hf: Holdfast) -> None:
     job = await mail_kind(hf).enqueue("ann")
     waiting = asyncio.create_task(job.result())
-    await until(lambda: hf._client is not None and hf._client.waiter._waiting)
+    await until(lambda: any(client.waiter._waiting for client in hf._clients.values()))
     await hf.close()
     with pytest.raises(DatabaseUnavailable, match="the job goes on"):
         await asyncio.wait_for(waiting, 20)
@@ -469,6 +472,36 @@ def test_a_forked_process_makes_connections_of_its_own(database: str, conn: Sess
     kind.enqueue_sync("the parent again")
     hf.close_sync()
     assert [row["args"]["to"] for row in jobs(conn)] == ["the parent", "the child", "the parent again"]
+
+
+def test_a_forked_process_that_closes_leaves_the_parent_its_connections(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    job = kind.enqueue_sync("the parent")
+    with pytest.raises(ResultTimeout):
+        job.result_sync(timeout=0.1)
+    before = connections(conn)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        hf.close_sync()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert connections(conn) == before != []
+    hf.close_sync()
+
+
+def test_a_fork_while_a_thread_connects_leaves_the_child_no_closed_door(database: str, conn: Session) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    with hf._resolving:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            kind.enqueue_sync("the child")
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(jobs(conn)) == 1
 
 
 async def test_the_keys_of_a_kind_are_on_its_jobs_rows(hf: Holdfast, conn: Session) -> None:
@@ -597,6 +630,35 @@ def test_an_app_works_in_one_event_loop_after_the_other(database: str, conn: Ses
     assert [row["args"]["to"] for row in jobs(conn)] == ["ann", "bob", "eve"]
 
 
+def test_event_loops_side_by_side_keep_their_connections_and_ended_ones_lose_theirs(
+    database: str, conn: Session
+) -> None:
+    hf = app_on(database)
+    kind = mail_kind(hf)
+    turns = threading.Barrier(2, timeout=30)
+
+    async def once() -> None:
+        await kind.enqueue("ann")
+
+    async def in_turns() -> None:
+        for _ in range(3):
+            await once()
+            await asyncio.to_thread(turns.wait)
+
+    loops = [threading.Thread(target=asyncio.run, args=(in_turns(),)) for _ in range(2)]
+    with mock.patch.object(AsyncLedger, "__init__", autospec=True, side_effect=AsyncLedger.__init__) as made:
+        for each in loops:
+            each.start()
+        for each in loops:
+            each.join(30)
+    assert made.call_count == 2 * 2, "two connections for each loop, however they take turns"
+    asyncio.run(once())
+    assert len(hf._clients) == 1, "those of the two loops that have ended are gone"
+    hf.close_sync()
+    eventually(lambda: connections(conn) == [])
+    assert len(jobs(conn)) == 7
+
+
 async def test_a_database_that_nobody_serves_is_told_without_its_password(tmp_path: Any) -> None:
     async with app_on(f"postgresql://ann:xyzzy@/jobs?host={tmp_path}") as hf:
         with pytest.raises(DatabaseUnavailable, match=r"'jobs' at .* cannot be reached") as caught:
@@ -622,6 +684,33 @@ def test_ids_made_one_after_the_other_keep_their_order() -> None:
     assert len(set(made)) == len(made)
     backwards = sum(later < earlier for earlier, later in pairwise(made))
     assert backwards <= 2, "but for a clock that was set back"
+
+
+def a_handler(n: int) -> int:
+    return n
+
+
+class HandlerObject:
+    def __call__(self, n: int) -> int:
+        return n
+
+
+@pytest.mark.parametrize(
+    ("declare", "complaint"),
+    [
+        (lambda hf: hf.job(a_handler), "^a_handler: write @hf.job(...) with parentheses"),
+        (lambda hf: hf.periodic(a_handler), "^a_handler: write @hf.periodic(...) with parentheses"),
+        (lambda hf: hf.job()(int), "a job is made of a function, and this is <class 'int'>"),
+        (lambda hf: hf.job()("a_handler"), "a job is made of a function, and this is 'a_handler'"),
+        (lambda hf: hf.job()(HandlerObject()), "has no name of its own; give it one: @hf.job('name')"),
+        (lambda hf: hf.job(7)(a_handler), "the name of a kind is 7; it must be text"),
+        (lambda hf: hf.periodic("0 0 * * *", name="x" * 201)(lambda: 1), "the name of a schedule must have 1 to 200"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_where_it_stands(declare: Callable[[Any], Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        declare(Holdfast())
+    assert re.search(complaint.replace("(", "[(]").replace(")", "[)]"), str(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ const graphile = {
 const side = { boss, graphile }[peer];
 
 async function answer({ do: what, count = 0 }) {
-  const began = performance.now();
+  const began = performance.now(), beganAt = Number(process.hrtime.bigint());
   if (what === "empty" || what === "left") {
     const client = new Client({ connectionString: dsn });
     await client.connect();
@@ -73,7 +73,7 @@ async function answer({ do: what, count = 0 }) {
     for (let start = 0; start < count; start += 1000) await side.many(Math.min(1000, count - start));
   }
   if (what === "one") for (let n = 0; n < count; n++) await side.one();
-  return { rate: count / ((performance.now() - began) / 1000) };
+  return { rate: count / ((performance.now() - began) / 1000), began: beganAt };
 }
 
 await side.open();

@@ -32,17 +32,16 @@ async def work(batch: int) -> None:
         await worker.run(batch_size=batch)
 
 
-async def answer(what: dict[str, Any]) -> dict[str, float]:
-    connection = await asyncpg.connect(DSN)
+async def answer(connection: asyncpg.Connection, what: dict[str, Any]) -> dict[str, float]:
     queries = Queries(AsyncpgDriver(connection))
     count = what.get("count", 0)
-    began = time.perf_counter()
+    began_at, began = time.monotonic_ns(), time.perf_counter()
     match what["do"]:
         case "install":
             await queries.install()
         case "empty":
             await queries.clear_queue()
-            await connection.execute("TRUNCATE pgqueuer_log; VACUUM ANALYZE pgqueuer".partition(";")[0])
+            await connection.execute("TRUNCATE pgqueuer_log")
             await connection.execute("VACUUM ANALYZE pgqueuer")
         case "many":
             for start in range(0, count, 1000):
@@ -54,13 +53,13 @@ async def answer(what: dict[str, Any]) -> dict[str, float]:
         case "left":
             return {"left": await connection.fetchval("SELECT count(*) FROM pgqueuer")}
     seconds = time.perf_counter() - began
-    await connection.close()
-    return {"rate": count / seconds}
+    return {"rate": count / seconds, "began": began_at}
 
 
 async def serve() -> None:
-    for line in sys.stdin:
-        print(json.dumps(await answer(json.loads(line))), flush=True)
+    connection = await asyncpg.connect(DSN)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        print(json.dumps(await answer(connection, json.loads(line))), flush=True)
 
 
 uvloop.run(work(int(sys.argv[4])) if sys.argv[3:4] == ["work"] else serve())

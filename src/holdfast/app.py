@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from holdfast.core.declaration import kind_name, refuse_bare
 from holdfast.core.ids import uuid7
 from holdfast.core.keys import KeyBy
 from holdfast.core.kind import CANARY, Kind, Policy, make_kind
@@ -33,7 +36,7 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
     from holdfast.services.periodic import Periodic
 
 #: What an open `Holdfast` holds.
-_CONNECTED = ("_settings", "_database", "_client", "_sync", "_background", "_limiter", "_sync_limiter")
+_CONNECTED = ("_settings", "_database", "_clients", "_sync", "_background", "_limiters", "_sync_limiter")
 
 _random = random.SystemRandom()
 
@@ -70,12 +73,13 @@ class Holdfast:
         self._periodics: dict[str, Periodic] = {}
         self._database: Database | None = None
         self._resolving = threading.Lock()
-        self._client: Client | None = None
+        self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._sync: SyncLedger | None = None
         self._background: tuple[Background, Client] | None = None
-        self._pid = os.getpid()
-        self._limiter: tuple[asyncio.AbstractEventLoop, RateLimiter] | None = None
+        self._limiters: dict[asyncio.AbstractEventLoop, RateLimiter] = {}
         self._sync_limiter: SyncRateLimiter | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=functools.partial(_begin_anew, weakref.ref(self)))
 
     # Kinds ---------------------------------------------------------------------------------------------------
 
@@ -129,6 +133,7 @@ class Holdfast:
         >>> await job.result(timeout=30)
         'ada of acme'
         """
+        refuse_bare(name, decorator="job")
         policy = Policy(
             max_attempts=max_attempts,
             max_crashes=max_crashes,
@@ -142,7 +147,7 @@ class Holdfast:
         def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
             kind = make_kind(
                 handler,
-                name=name or handler.__name__,
+                name=kind_name(name, handler),
                 queue=queue,
                 priority=priority,
                 policy=policy,
@@ -189,6 +194,8 @@ class Holdfast:
         '2026-03-30T05:30:00+00:00'
         """
         from holdfast.periodics import make_periodic
+
+        refuse_bare(cron, decorator="periodic")
 
         def make(handler: Callable[..., Any]) -> JobKind[..., Any]:
             kind = handler if isinstance(handler, JobKind) else self.job()(handler)
@@ -267,16 +274,16 @@ class Holdfast:
         >>> await jobs[2].result(timeout=30)
         'sent to user2@example.org'
         """
-        prepared = list(jobs)
-        if conn is None:
-            return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
-        from holdfast.postgres import borrowed
-        from holdfast.services.enqueuer import chunks, in_order
+        with self._sending(list(jobs)) as prepared:
+            if conn is None:
+                return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
+            from holdfast.postgres import borrowed
+            from holdfast.services.enqueuer import chunks, in_order
 
-        answers: list[calls.Enqueued] = []
-        for chunk in chunks(prepared):
-            answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
-        return self._handles(prepared, answers)
+            answers: list[calls.Enqueued] = []
+            for chunk in chunks(prepared):
+                answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
+            return self._handles(prepared, answers)
 
     def enqueue_many_sync(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
         """`enqueue_many` for programs without an event loop; `conn` is a blocking connection or session.
@@ -286,15 +293,23 @@ class Holdfast:
         """
         from holdfast.services.enqueuer import SyncEnqueuer, chunks, in_order
 
-        prepared = list(jobs)
-        if conn is None:
-            return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
-        from holdfast.postgres import borrowed
+        with self._sending(list(jobs)) as prepared:
+            if conn is None:
+                return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
+            from holdfast.postgres import borrowed
 
-        answers: list[calls.Enqueued] = []
-        for chunk in chunks(prepared):
-            answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
-        return self._handles(prepared, answers)
+            answers: list[calls.Enqueued] = []
+            for chunk in chunks(prepared):
+                answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
+            return self._handles(prepared, answers)
+
+    def _sending(self, jobs: list[calls.NewJob]) -> "contextlib.AbstractContextManager[list[calls.NewJob]]":
+        """The jobs as they are to be written: with the context of a span, where OpenTelemetry was asked for."""
+        if not self.settings.otel:
+            return contextlib.nullcontext(jobs)
+        from holdfast.telemetry import sending
+
+        return sending(self.settings, jobs)
 
     def _handles(self, prepared: list[calls.NewJob], answers: list[calls.Enqueued]) -> list[Job[Any]]:
         return [
@@ -479,16 +494,16 @@ class Holdfast:
         from holdfast.services.limiter import RateLimiter
 
         loop = asyncio.get_running_loop()
-        if self._limiter is None or self._limiter[0] is not loop:
+        if loop not in self._limiters:
             url = self.settings.database_url
             dsn = url.get_secret_value() if url else (await asyncio.to_thread(lambda: self.database)).dsn
-            if self._limiter is not None and self._limiter[0] is loop:
-                return self._limiter[1]  # somebody else was quicker, who came at the same time
-            limiter = RateLimiter(dsn)
-            self._limiter = (loop, limiter)
-            await limiter.start()
-        await self._limiter[1].looked()
-        return self._limiter[1]
+            if loop not in self._limiters:  # else somebody else was quicker, who came at the same time
+                self._abandon_ended_loops()
+                self._limiters[loop] = limiter = RateLimiter(dsn)
+                await limiter.start()
+        limiter = self._limiters[loop]
+        await limiter.looked()
+        return limiter
 
     # Connections ---------------------------------------------------------------------------------------------
 
@@ -511,14 +526,14 @@ class Holdfast:
     def elsewhere(self, settings: "Settings") -> Iterator[None]:
         """Use other settings while the block lasts, for `holdfast.testing`; what is open now stays, for afterwards."""
         kept = {name: getattr(self, name) for name in _CONNECTED}
-        for name in _CONNECTED:
-            setattr(self, name, None)
+        self._database = None
+        self._forget()
         self._settings = settings
         try:
             yield
         finally:
-            if self._client is not None:
-                self._client.abandon()
+            for client in self._clients.values():
+                client.abandon()
             self.close_sync()
             for name, value in kept.items():
                 setattr(self, name, value)
@@ -542,20 +557,29 @@ class Holdfast:
         return self._database
 
     async def _open(self) -> "Client":
+        """Each event loop has a client of its own, so that programs with several do not take it from each other."""
         from holdfast.services.client import Client
 
         loop = asyncio.get_running_loop()
-        if self._client is None or self._client.loop is not loop:
+        if loop not in self._clients:
             database = await asyncio.to_thread(lambda: self.database)
-            if self._client is None or self._client.loop is not loop:  # else somebody else was quicker
-                self._client = Client(database.dsn, self.settings.sqs_queue_url)
-        return self._client
+            if loop not in self._clients:  # else somebody else was quicker
+                self._abandon_ended_loops()
+                self._clients[loop] = Client(database.dsn, self.settings.sqs_queue_url)
+        return self._clients[loop]
+
+    def _abandon_ended_loops(self) -> None:
+        """What was opened in an event loop that does not run any more can be closed by nobody else."""
+        for loop in [each for each in list(self._clients) if not each.is_running()]:
+            if (client := self._clients.pop(loop, None)) is not None:
+                client.abandon()
+        for loop in [each for each in list(self._limiters) if not each.is_running()]:
+            self._limiters.pop(loop, None)
 
     def _open_sync(self) -> "SyncLedger":
         from holdfast.postgres.ledger import SyncLedger
 
         with self._resolving:
-            self._leave_to_parent()
             if self._sync is None:
                 self._sync = SyncLedger(self._resolved().dsn, name="holdfast enqueue")
             return self._sync
@@ -564,7 +588,6 @@ class Holdfast:
         from holdfast.services.client import Background, Client
 
         with self._resolving:
-            self._leave_to_parent()
             if self._background is None:
                 dsn = self._resolved().dsn
                 background = Background()
@@ -575,22 +598,30 @@ class Holdfast:
                 self._background = (background, background.run(connect()))
             return self._background
 
+    def _forget(self) -> None:
+        """Have no connection, without closing any."""
+        self._clients, self._limiters = {}, {}
+        self._sync = self._background = self._sync_limiter = None
+
     def _leave_to_parent(self) -> None:
-        """After a fork the connections and the thread are the parent's; this process makes its own."""
-        if self._pid != os.getpid():
-            self._pid, self._sync, self._background = os.getpid(), None, None
+        """In a child of a fork: connections, threads and the local server are the parent's; make our own."""
+        self._resolving = threading.Lock()  # a thread of the parent's may have held it
+        if self._database is not None and self._database.server is not None:
+            self._database = None
+        self._forget()
 
     async def close(self) -> None:
         """Write and ring what is under way, and close all connections. The object can be used again.
 
+        A program with several event loops at a time closes in each, since none may close what another uses.
+
         >>> await hf.close()
         """
         loop = asyncio.get_running_loop()
-        if self._limiter is not None and self._limiter[0] is loop:
-            await self._limiter[1].stop()
-        self._limiter = None
-        client, self._client = self._client, None
-        if client is not None and client.loop is loop:
+        limiter, client = self._limiters.pop(loop, None), self._clients.pop(loop, None)
+        if limiter is not None:
+            await limiter.stop()
+        if client is not None:
             await client.close()
         await asyncio.to_thread(self.close_sync)
 
@@ -599,6 +630,7 @@ class Holdfast:
 
         >>> hf.close_sync()
         """
+        self._abandon_ended_loops()
         background, self._background = self._background, None
         if background is not None:
             background[0].run(background[1].close())
@@ -618,6 +650,12 @@ class Holdfast:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _begin_anew(program: "weakref.ref[Holdfast]") -> None:
+    found = program()
+    if found is not None:
+        found._leave_to_parent()
 
 
 def _which_kinds(kinds: Mapping[str, Kind]) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
@@ -110,10 +111,35 @@ class Settings(BaseModel):
     run_dir: Path | None = Field(
         None, description="Where a service answers `holdfast probe`; by default below XDG_RUNTIME_DIR or /tmp."
     )
-    url: str | None = Field(
-        None, description="Where the API answers, for `holdfast verify`; by default http://HOST:PORT of these settings."
+    probe_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="A port on which worker, monitor and up answer /livez, /readyz and /startupz, for orchestrators;"
+        " none by default.",
     )
-    api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast verify`.")
+    probe_host: str = Field(
+        "127.0.0.1", description="The address of that port; 0.0.0.0 in a pod. Nothing but a status is told there."
+    )
+    probe_metrics: bool = Field(
+        False, description="Whether that port also shows /metrics where others can reach it; this machine always can."
+    )
+    url: str | None = Field(
+        None, description="Where the API answers, for `holdfast doctor`; by default http://HOST:PORT of these settings."
+    )
+    api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast doctor`.")
+    health_queues: tuple[str, ...] = Field(
+        (),
+        description="Queues with health limits of their own, comma-separated: NAME=WARN or NAME=WARN:FAIL, the seconds"
+        " that a due job may wait. Others warn after 300.",
+    )
+    shutdown_delay: float = Field(
+        0.0,
+        ge=0,
+        le=300,
+        description="How long the API goes on answering once it is told to stop, with /readyz failing, so that load"
+        " balancers notice.",
+    )
     monitors: bool = Field(
         True, description="Whether `worker` also runs the monitors beside its workers: dead letters, alerts, bells."
     )
@@ -148,6 +174,13 @@ class Settings(BaseModel):
         None, description="The database's password, for the project's pooler; by default that of DATABASE_URL."
     )
     supabase_api_url: str = Field("https://api.supabase.com", description="Where Supabase's Management API answers.")
+    otel: bool = Field(
+        False,
+        description="Whether to send traces and metrics by OpenTelemetry; where to, its own variables say (OTEL_*).",
+    )
+    otel_trace: Literal["link", "parent"] = Field(
+        "link", description="Whether a run's span is linked to that of its enqueueing, or its child."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
 
     @field_validator("rate_limit_headers", mode="before")
@@ -155,7 +188,9 @@ class Settings(BaseModel):
     def _or_none(cls, value: Any) -> Any:
         return () if value == "none" else value
 
-    @field_validator("queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", mode="before")
+    @field_validator(
+        "queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", "health_queues", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -165,6 +200,13 @@ class Settings(BaseModel):
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             ipaddress.ip_network(each)
+        return value
+
+    @field_validator("health_queues")
+    @classmethod
+    def _have_limits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            _checked(parse_queue_limits, each)
         return value
 
     @field_validator("rate_limit")
@@ -237,6 +279,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}, got {first.get('input')!r}") from None
+
+    def health_limits(self) -> Limits:
+        """Where health checks stop to pass."""
+        return Limits(queues=dict(map(parse_queue_limits, self.health_queues)))
 
     def worker_settings(self, **changes: Any) -> WorkerSettings:
         """The part that a worker needs. Raises `ConfigurationError` where settings contradict each other."""

@@ -47,7 +47,7 @@ class ConfigurationError(HoldfastError):
 
     >>> Holdfast().job(max_attempts=0)
     Traceback (most recent call last):
-    holdfast.errors.ConfigurationError: max_attempts is 0; it must be at least 1
+    holdfast.errors.ConfigurationError: max_attempts is 0; it must be a whole number from 1 to 1,000,000
     """
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from holdfast.core.declaration import storable_name
 from holdfast.core.schedule import Schedule, zone
 from holdfast.errors import ConfigurationError, InvalidArguments
 from holdfast.handles import JobKind
@@ -26,7 +27,7 @@ def make_periodic(
     arguments: Mapping[str, Any],
 ) -> Periodic:
     """Raises `ConfigurationError` with the value and the way out."""
-    name = name or kind.name
+    name = storable_name("schedule", name or kind.name)
     time_zone = zone(tz)
 
     def prepare(tick: datetime) -> NewJob:

@@ -18,8 +18,8 @@ import yaml
 from psycopg.types.json import Jsonb
 
 from tests.cli.command import Running, eventually, holdfast, running
+from tests.cli.test_doctor import finding, verdicts, verify
 from tests.cli.test_up import address, child_pid, ready
-from tests.cli.test_verify import finding, verdicts, verify
 from tests.notify.slack_server import SlackServer
 from tests.sqs.local import LocalSqs
 from tests.support import Session, advance, claim_one, enqueue, job, mark_gone, register, rows, seconds
@@ -219,7 +219,7 @@ def test_while_sqs_slack_and_the_workers_fail_one_after_the_other_each_is_said(
         assert slack.titles[-1] == "Holdfast: a test. Incidents will be told here."
 
         freeze(up, "sqs")
-        eventually(lambda: health()["checks"]["queues"][0]["status"] == "fail", up.explain)
+        eventually(lambda: health()["checks"]["sqs"][0]["status"] == "fail", up.explain)
         assert "SQS queue holdfast-bells (bells): SQS did not answer" in health()["output"]
         answer = verify(folder, "--json", **where)
         assert answer.code == 1
@@ -233,7 +233,7 @@ def test_while_sqs_slack_and_the_workers_fail_one_after_the_other_each_is_said(
         assert "Slack answers 500" in finding(answer, "alerts.slack")["found"]
 
         thaw(up, "sqs")
-        eventually(lambda: health()["checks"]["queues"][0]["status"] == "pass", up.explain)
+        eventually(lambda: health()["checks"]["sqs"][0]["status"] == "pass", up.explain)
         slack.answers(200)
         eventually(lambda: "1 job of report (ValueError) went dead on default" in slack.titles, up.explain, within=180)
         eventually(lambda: health()["checks"]["notifications"][0]["status"] == "pass", up.explain)

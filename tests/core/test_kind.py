@@ -201,6 +201,13 @@ def with_args(*args: int): ...
 def with_kwargs(**kwargs: int): ...
 def positional_only(a: int, /): ...
 def opaque(a: Opaque): ...
+def context_last(a: int, ctx: Ctx): ...
+def generator(a: int):
+    yield a
+
+
+async def async_generator(a: int):
+    yield a
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,7 @@ def opaque(a: Opaque): ...
         (with_kwargs, r"\*\*kwargs"),
         (positional_only, "a: int"),
         (opaque, "Opaque"),
+        (context_last, "ctx is the run's context, which is the first parameter"),
     ],
 )
 def test_a_signature_that_cannot_be_stored_by_name_is_refused_at_once(
@@ -217,6 +225,18 @@ def test_a_signature_that_cannot_be_stored_by_name_is_refused_at_once(
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^it: .*{culprit}"):
         kind_of(handler)
+
+
+@pytest.mark.parametrize("handler", [generator, async_generator])
+def test_a_generator_is_refused_since_calling_it_runs_nothing(handler: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^it is a generator .* return what it yields"):
+        kind_of(handler)
+
+
+@pytest.mark.parametrize("by", [3, ("a", 4), {"a"}])
+def test_a_key_of_another_type_is_refused_with_its_value(by: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"it: unique is .*; it must be True, the name of an argument"):
+        kind_of(send, unique=by)
 
 
 def test_an_annotation_that_cannot_be_resolved_is_refused_with_its_name() -> None:
@@ -244,7 +264,10 @@ def test_a_parameter_may_have_any_other_name(name: str) -> None:
         ({"queue": ""}, "'it': the name of a queue"),
         ({"queue": "x" * 201}, "'it': the name of a queue"),
         ({"queue": "a\x00b"}, "no NUL"),
-        ({"priority": 1001}, "it: priority is 1001; it must be between -1000"),
+        ({"name": 7}, "the name of a kind is 7; it must be text"),
+        ({"queue": None}, "'it': the name of a queue is None; it must be text"),
+        ({"priority": 1001}, "it: priority is 1001; it must be a whole number from -1000 to 1,000"),
+        ({"priority": 1.5}, r"it: priority is 1\.5"),
         ({"priority": -1001}, "it: priority is -1001"),
     ],
 )
@@ -276,7 +299,9 @@ def test_a_policy_stores_only_what_differs_from_the_ledger_s_defaults() -> None:
     "wrong",
     [
         {"max_attempts": 0}, {"max_crashes": 0}, {"rescue": "retry"}, {"timeout": 0}, {"timeout": -1},
-        {"timeout": 1e9}, {"timeout": math.nan}, {"silent_after": 0}, {"limit_max": 0},
+        {"timeout": 1e9}, {"timeout": math.nan}, {"silent_after": 0}, {"limit_max": 0}, {"timeout": "60"},
+        {"max_attempts": "3"}, {"max_attempts": 2.5}, {"max_attempts": True}, {"max_attempts": 10**9},
+        {"max_crashes": None}, {"limit_max": "2"}, {"limit_max": 10**9}, {"retry": 3}, {"silent_after": True},
     ],
 )  # fmt: skip
 def test_a_policy_that_cannot_be_meant_is_refused_with_name_and_value(wrong: dict[str, Any]) -> None:

@@ -69,3 +69,8 @@ def test_a_policy_that_cannot_be_meant_is_refused_with_its_values(wrong: dict[st
     (name,) = wrong
     with pytest.raises(ValueError, match=re.escape(f"{name}={wrong[name]}")):
         RetryPolicy(**wrong)
+
+
+def test_a_policy_of_other_types_is_refused_with_its_values() -> None:
+    with pytest.raises(ValueError, match=r"base='1'.*must be numbers"):
+        RetryPolicy(base="1")  # type: ignore[arg-type]

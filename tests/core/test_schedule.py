@@ -1,6 +1,7 @@
 """Ticks of cron expressions: strictly after a moment, in a named zone, through changes of its clocks."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -82,11 +83,12 @@ def test_whatever_the_moment_the_next_tick_is_after_it(cron: str, zone: str, mom
     [
         ("@daily", r"cron is '@daily': wrong number of fields; it takes five fields"),
         ("61 * * * *", r"cron is '61 \* \* \* \*': bad minute; it takes five fields"),
+        (300, r"cron is 300; it takes five fields"),
         ("0 0 30 2 *", "bad day-of-month"),
         ("* * */20 * 1L", r"never comes about within 50 years"),
     ],
 )
-def test_an_expression_that_cannot_be_is_refused_with_its_value(cron: str, complaint: str) -> None:
+def test_an_expression_that_cannot_be_is_refused_with_its_value(cron: Any, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         next_tick(cron, "UTC", datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -17,6 +17,7 @@ WATCHDOG = "tests/services/test_watchdog.py::"
 LEASE = "tests/core/test_lease.py::"
 CONTRACT = "tests/postgres/test_rate_limit_contract.py::"
 OUTAGE = "tests/services/test_limiter_outage.py::"
+HEALTH = "tests/services/test_health.py::"
 
 BEAT = "postgres/functions/beat.sql"
 CANCEL = "postgres/functions/cancel_jobs.sql"
@@ -566,5 +567,58 @@ MUTATIONS = (
         killed_by=(
             "tests/services/test_limiter.py::test_several_limits_hold_at_once_and_a_refusal_costs_none_of_them",
         ),
+    ),
+    # P10: health never hangs
+    broken(
+        "while the ledger is away no look gets its turn, and this process calls itself stuck",
+        "P10",
+        (
+            "services/health.py",
+            "                await self.ping()\n            due = [",
+            "                await self.ping()\n                continue\n            due = [",
+        ),
+        killed_by=(HEALTH + "test_an_outage_however_long_is_no_fault_of_this_process",),
+    ),
+    broken(
+        "an outage of the database takes every instance out of its load balancer",
+        "P10",
+        ("core/readiness.py", "    if database:\n", "    if True:\n"),
+        killed_by=("tests/core/test_readiness.py::test_an_outage_is_no_reason_unless_it_is_asked_for",),
+    ),
+    broken(
+        "a check that nobody judged for a while is told as it was",
+        "P10",
+        ("services/health.py", "        if now - look.judged_at > STUCK:\n", "        if False:\n"),
+        killed_by=(HEALTH + "test_a_check_that_nobody_judged_for_a_while_fails",),
+    ),
+    broken(
+        "what was seen long ago is told as if it were so now",
+        "P10",
+        ("core/health_checks.py", "    return age is None or age > limits.blind_after", "    return age is None"),
+        killed_by=("tests/core/test_health.py::test_what_was_not_seen_for_a_while_is_not_known_and_no_pass",),
+    ),
+    broken(
+        "strangers see every check",
+        "P10",
+        ("web/health.py", "    if not caller_of(request.scope).may_look:", "    if False:"),
+        killed_by=(
+            "tests/web/test_health.py::test_who_has_no_key_learns_the_status_only_and_may_keep_it_for_a_moment",
+        ),
+    ),
+    broken(
+        "the text of an error is told instead of its number",
+        "P10",
+        (
+            "services/health.py",
+            'return replace(check, output=f"{check.output} (error {error_id} in the log)")',
+            "return check",
+        ),
+        killed_by=(HEALTH + "test_an_error_of_a_look_is_told_by_its_number_only",),
+    ),
+    broken(
+        "a loop that is wedged passes as long as its process ticks",
+        "P10",
+        ("web/probes.py", 'return "stuck" if find_stuck(processes) else None', "return None"),
+        killed_by=("tests/web/test_probes.py::test_each_probe_means_one_thing",),
     ),
 )

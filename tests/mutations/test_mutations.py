@@ -122,7 +122,7 @@ def mutants(
 
 def test_each_mutation_has_a_name_of_its_own_and_a_promise_that_it_breaks() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
-    assert {mutation.promise for mutation in MUTATIONS} == {"P1", "P2", "P3", "P4", "P5", "P9"}
+    assert {mutation.promise for mutation in MUTATIONS} == {"P1", "P2", "P3", "P4", "P5", "P9", "P10"}
     assert all(mutation.killed_by for mutation in MUTATIONS)
 
 

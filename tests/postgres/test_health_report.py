@@ -1,20 +1,24 @@
 """The look at the ledger: what it brings, and that it stays cheap on large tables."""
 
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.support import (
     Session,
     advance,
-    cancel,
     claim_one,
     clock,
     enqueue,
+    mark_gone,
     register,
+    rescue,
     row,
+    rows,
     seconds,
-    settle,
     sweep_workers,
 )
 
@@ -34,7 +38,7 @@ def test_an_empty_ledger_has_a_report(conn: Session) -> None:
     assert (found["queues"], found["unknown_kinds"], found["running"], found["dead"]) == ([], [], 0, 0)
     assert found["workers"]["live"] == 0
     assert {monitor["name"] for monitor in found["monitors"]} >= {"rescue_stale_jobs", "prune"}
-    assert found["ended"]["of"] == 0
+    assert (found["ended"]["succeeded"], found["ended"]["since"], found["totals"]) == (0, None, [])
 
 
 def test_a_queue_tells_its_depth_what_runs_and_how_long_the_oldest_due_job_waits(conn: Session) -> None:
@@ -126,21 +130,70 @@ def test_workers_are_live_silent_or_draining(conn: Session) -> None:
     assert (found["live"], found["silent"], found["slots"]) == (1, 1, 3)
 
 
-def test_what_ended_within_the_hour_is_counted_and_timed(conn: Session) -> None:
-    worker = register(conn)
-    for outcome in ("complete", "complete", "fail"):
-        enqueue(conn)
-        run = claim_one(conn, worker)
-        advance(conn, seconds(4))
-        settle(conn, worker, run, outcome)
-    cancel(conn, enqueue(conn))
+def counts(**given: Any) -> dict[str, Any]:
+    """What a worker counted of one queue and kind."""
+    usual = {"queue": "default", "kind": "report", "succeeded": 0, "failed": 0, "dead": 0, "cancelled": 0}
+    return {**usual, "waited": 0.5, "ran": 2.0, "waits": [1] + [0] * 18, "runs": [0] * 18 + [1], **given}
+
+
+def note(conn: Session, worker: Any, number: int, *told: dict[str, Any]) -> bool:
+    said = row(conn, "SELECT holdfast.note_job_stats(%s, %s, %s) AS new", worker, number, Jsonb(list(told)))
+    return bool(said["new"])
+
+
+def test_what_workers_counted_within_the_hour_is_added_up_and_the_totals_stay(conn: Session) -> None:
+    one, other = register(conn), register(conn)
+    assert note(conn, one, 1, counts(succeeded=2), counts(kind="other", dead=1))
+    assert note(conn, other, 1, counts(succeeded=3, cancelled=1))
+    ended = report(conn)["ended"]
+    assert (ended["succeeded"], ended["dead"], ended["cancelled"]) == (5, 1, 1)
+    assert (ended["waits"][0], ended["runs"][18], ended["since"] < 60) == (3, 3, True)
+    advance(conn, seconds(3660))
     found = report(conn)
-    ended = found["ended"]
-    assert (ended["of"], ended["succeeded"], ended["dead"], ended["cancelled"]) == (4, 2, 1, 1)
-    assert ended["run"][0] == pytest.approx(4, abs=1)
-    assert found["dead"] == 1
-    advance(conn, seconds(3600))
-    assert report(conn)["ended"]["of"] == 0
+    assert (found["ended"]["succeeded"], found["ended"]["since"]) == (0, None)
+    (total,) = [each for each in found["totals"] if each["kind"] == "report"]
+    assert (total["succeeded"], total["waited"], total["waits"][0]) == (5, 1.0, 2)
+
+
+def test_what_a_worker_tells_twice_counts_once(conn: Session) -> None:
+    worker = register(conn)
+    assert note(conn, worker, 1, counts(succeeded=2))
+    assert not note(conn, worker, 1, counts(succeeded=2)), "the answer was lost, and it told once more"
+    assert note(conn, worker, 2, counts(succeeded=1))
+    assert report(conn)["ended"]["succeeded"] == 3
+
+
+def test_counting_waits_half_a_second_for_a_row_that_somebody_holds(
+    conn: Session, connect: Callable[[], Session]
+) -> None:
+    worker, other = register(conn), connect()
+    note(conn, worker, 1, counts(succeeded=1))
+    with other.transaction():
+        other.execute("SELECT FROM holdfast.job_stats FOR UPDATE")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            note(conn, worker, 2, counts(succeeded=1))
+    assert note(conn, worker, 2, counts(succeeded=1)), "nothing of it was kept"
+
+
+def test_a_death_by_rescue_is_counted_once_when_events_are_counted(conn: Session) -> None:
+    worker = register(conn)
+    job_id = enqueue(conn)
+    conn.execute("UPDATE holdfast.jobs SET rescue_policy = 'dead' WHERE id = %s", (job_id,))
+    claim_one(conn, worker)
+    mark_gone(conn, worker)
+    (rescued,) = rescue(conn)
+    assert rescued["status"] == "dead"
+    advance(conn, seconds(20))
+    for _ in range(2):
+        conn.execute("SELECT holdfast.count_events()")
+    assert report(conn)["ended"]["dead"] == 1
+
+
+def test_minutes_are_kept_for_eight_days_and_totals_longer(conn: Session) -> None:
+    note(conn, register(conn), 1, counts(succeeded=1))
+    advance(conn, seconds(9 * 86400))
+    conn.execute("SELECT holdfast.prune_bookkeeping()")
+    assert [each["minute"] for each in rows(conn, "SELECT minute::text FROM holdfast.job_stats")] == ["infinity"]
 
 
 def test_stuck_jobs_are_counted_by_reason(conn: Session) -> None:
@@ -181,5 +234,5 @@ def test_a_million_jobs_are_not_counted(conn: Session) -> None:
     plan = explained["QUERY PLAN"][0]["Plan"]
     read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     found = report(conn)
-    assert (found["queues"][0]["queued"], found["dead"], found["ended"]["of"]) == (1001, 1001, 1000)
+    assert (found["queues"][0]["queued"], found["dead"]) == (1001, 1001)
     assert read < 6000, f"{read} blocks were read"

@@ -38,7 +38,7 @@ def change(dsn: str, text: str) -> None:
 
 def test_what_is_expected_is_what_the_files_make() -> None:
     """From scratch, file by file, on a server with Supabase's roles."""
-    command = [sys.executable, str(ROOT / "scripts" / "write_schema.py"), "--check"]
+    command = [sys.executable, str(ROOT / "scripts" / "write_catalog.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -68,6 +68,6 @@ def test_the_files_run_three_times_and_a_job_runs_once(dsn: str) -> None:
             conn, "SELECT verdict FROM holdfast.settle(%s, ARRAY[%s]::uuid[], '{1}', '{complete}')", worker, job
         )
         assert settled["verdict"] == "applied"
-        assert row(conn, "SELECT holdfast.health_report() -> 'ended' -> 'of' AS n")["n"] == 1
+        assert row(conn, "SELECT holdfast.health_report() ? 'clock' AS looked")["looked"]
         assert row(conn, "SELECT allowed FROM holdfast.check_rate_limit('x', 3, 60)")["allowed"]
         assert row(conn, "SELECT schema_version FROM holdfast.ping()")["schema_version"] == load()[-1].version

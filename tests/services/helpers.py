@@ -19,6 +19,7 @@ from holdfast import Holdfast, Settings
 from holdfast.app import new_id
 from holdfast.core.lease import LeaseTimings
 from holdfast.events import Event, Sinks
+from holdfast.instrument.otel import Telemetry
 from holdfast.services.worker import Worker, WorkerSettings
 
 E = TypeVar("E")
@@ -85,7 +86,9 @@ def worker_settings(app: Holdfast, **changes: Any) -> WorkerSettings:
 
 
 @asynccontextmanager
-async def working(dsn: str, app: Holdfast, **changes: Any) -> AsyncIterator[Running]:
+async def working(
+    dsn: str, app: Holdfast, *, telemetry: Telemetry | None = None, **changes: Any
+) -> AsyncIterator[Running]:
     """A worker of the app's kinds, drained at the end."""
     recorder, worker_id = Recorder(), new_id()
     worker = Worker(
@@ -96,6 +99,7 @@ async def working(dsn: str, app: Holdfast, **changes: Any) -> AsyncIterator[Runn
         periodics=app.periodics,
         sinks=Sinks([recorder]),
         rng=random.Random(7),
+        telemetry=telemetry,
     )
     running = Running(worker, worker_id, recorder, asyncio.create_task(worker.run()))
     await until(lambda: recorder.events or running.task.done(), "the worker has started")

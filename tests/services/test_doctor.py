@@ -88,13 +88,16 @@ def finding(findings: list[Finding], id: str) -> Finding:
 
 async def test_a_deployment_that_works_passes_on_every_line(database: str) -> None:
     async with deployment(database) as made:
-        findings = await examine(made)
+        findings = await examine(replace(made, termination_grace=60.0))
+        lines = Doctor(made, new_id=new_id).lines()
+    assert list(lines) == [each.id for each in findings], "the lines are those that are listed, in the same order"
     assert {each.id: each.verdict for each in findings} == dict.fromkeys(
         (
-            "database.answers", "migrations.head", "schema.complete", "schema.rate_limit_requests",
-            "schema.find_stale_jobs",
-            "schema.stale_jobs_view", "limits.hot_updates", "limits.old_transaction", "limits.room",
-            "workers.live", "monitors.stale_job_monitor", "monitors.pruner",
+            "database.answers", "database.version", "database.tls", "database.clock", "database.room",
+            "database.writable", "migrations.head", "schema.drift", "schema.rate_limit_requests",
+            "schema.find_stale_jobs", "schema.stale_jobs_view", "access.grants", "access.rows", "access.strangers",
+            "limits.hot_updates", "limits.old_transaction", "limits.room",
+            "workers.live", "workers.beats", "workers.drain", "monitors.stale_job_monitor", "monitors.pruner",
             "monitors.dead_job_monitor", "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end",
             "settings.in_force", "sqs.queues", "alerts.slack", "api.answers", "health.status", "health.private",
             "limits.refuse",
@@ -126,9 +129,10 @@ async def test_a_database_that_nobody_serves_is_unreachable_and_the_rest_is_skip
     assert exit_code(findings) == 3
     assert finding(findings, "health.status").verdict is Verdict.FAIL
     assert {each.id for each in findings if each.found == "needs the database"} == {
-        "migrations.head", "schema.complete", "schema.rate_limit_requests",
-        "schema.find_stale_jobs", "schema.stale_jobs_view",
-        "workers.live", "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
+        "database.version", "database.tls", "database.clock", "database.room", "database.writable", "migrations.head",
+        "schema.drift", "schema.rate_limit_requests", "schema.find_stale_jobs", "schema.stale_jobs_view",
+        "access.grants", "access.rows", "access.strangers", "workers.live", "workers.beats", "workers.drain",
+        "monitors.stale_job_monitor", "monitors.pruner", "monitors.dead_job_monitor",
         "monitors.health_monitor", "monitors.alerter", "jobs.end_to_end", "settings.in_force",
         "limits.hot_updates", "limits.old_transaction", "limits.room",
     }  # fmt: skip

@@ -2,33 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from holdfast.core.health import Limits, Status
+from holdfast.core.readiness import NotReady
 from holdfast.postgres.migrate import load
-from holdfast.services.health import FRESH, HealthWatch, NotReady, Ping, judge_ping
+from holdfast.services import health
+from holdfast.services.health import STUCK, HealthWatch, Look
 from tests.cli.command import eventually
+from tests.services.helpers import relay_to, until
 from tests.support import Session
 
 NEWEST = load()[-1].version
-
-
-@pytest.mark.parametrize(
-    ("last", "now", "verdict"),
-    [
-        (None, 100.0, NotReady.STARTING),
-        (Ping(100.0, None), 100.0, None),
-        (Ping(100.0, None), 100.0 + FRESH - 0.001, None),
-        (Ping(100.0, None), 100.0 + FRESH, NotReady.STALE),
-        (Ping(100.0, NotReady.SCHEMA), 101.0, NotReady.SCHEMA),
-        (Ping(100.0, NotReady.UNAVAILABLE), 200.0, NotReady.STALE),
-    ],
-)
-def test_an_instance_is_ready_while_its_last_ping_is_good_and_fresh(
-    last: Ping | None, now: float, verdict: NotReady | None
-) -> None:
-    assert judge_ping(last, now) is verdict
 
 
 @pytest.fixture
@@ -42,6 +30,78 @@ async def test_a_ledger_that_answers_is_ready(watch: HealthWatch) -> None:
     assert watch.readiness() is NotReady.STARTING
     assert (await watch.ping()).problem is None
     assert watch.readiness() is None
+
+
+async def test_an_outage_is_no_reason_to_be_taken_out_unless_it_is_asked_for(database: str) -> None:
+    async with relay_to(database) as relay:
+        watch = HealthWatch(relay.dsn, schema_version=NEWEST)
+        await watch.ping()
+        await relay.down()
+        await watch.ping()
+        assert (watch.readiness(), watch.readiness(database=True)) == (None, NotReady.UNAVAILABLE)
+        await watch.stop()
+
+
+async def test_an_instance_that_drains_is_not_ready(watch: HealthWatch) -> None:
+    await watch.ping()
+    watch.draining = True
+    assert watch.readiness() is NotReady.DRAINING
+
+
+async def test_a_look_that_hangs_hides_no_other(watch: HealthWatch, connect: Callable[[], Session]) -> None:
+    """Somebody holds a lock on what the look at notifications reads."""
+    await watch.refresh()
+    holder = connect()
+    with holder.transaction():
+        holder.execute("LOCK holdfast.notifications IN ACCESS EXCLUSIVE MODE")
+        await watch.start()
+        await asyncio.to_thread(eventually, lambda: look(watch, "told").failed >= 2)
+        assert look(watch, "workers").failed == look(watch, "monitors").failed == 0
+        assert watch.readiness(database=True) is None
+    await asyncio.to_thread(eventually, lambda: look(watch, "told").failed == 0)
+
+
+async def test_a_check_that_nobody_judged_for_a_while_fails(database: str) -> None:
+    watch = HealthWatch(database, schema_version=NEWEST, limits=Limits(worsen=1, clear=1))
+    await watch.refresh()
+    look(watch, "queues").judged_at = time.monotonic() - STUCK - 1
+    found = {each.name: each for each in watch.health().checks}
+    assert found["queues"].status is Status.FAIL
+    assert found["queues"].output.startswith("this check has not run for 2")
+    assert found["monitors"].output.startswith("no monitor has ever swept")
+    look(watch, "queues").judged_at = time.monotonic() - 3 * STUCK - 1
+    assert watch.stuck() == [f"queues was not looked at for {3 * STUCK + 1:.0f} s"]
+    await watch.stop()
+
+
+async def test_an_outage_however_long_is_no_fault_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ping takes as long as its rhythm then; the other checks grow old all the same, and say so."""
+    monkeypatch.setattr(health, "STUCK", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x"
+        watch = HealthWatch(dsn, schema_version=NEWEST, limits=Limits(worsen=1, clear=1))
+        await watch.start()
+        began = time.monotonic()
+        await until(lambda: all((each.judged_at or 0.0) > began + 3 * health.STUCK for each in watch.looks()))
+        outputs = {each.name: each.output for each in watch.health().checks}
+        assert watch.stuck() == []
+        assert outputs["jobs"] == "not known: never seen"
+        await watch.stop()
+
+
+async def test_an_error_of_a_look_is_told_by_its_number_only(bare: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    watch = HealthWatch(bare, schema_version=NEWEST, limits=Limits(worsen=1, clear=1))
+    await watch.refresh()
+    queues = next(each for each in watch.health().checks if each.name == "queues")
+    error_id = look(watch, "queues").error_id
+    assert queues.output == f"not known: never seen (error {error_id} in the log)"
+    assert f"(error {error_id}): " in caplog.text
+    await watch.stop()
+
+
+def look(watch: HealthWatch, name: str) -> Look:
+    return next(each for each in watch.looks() if each.name == name)
 
 
 async def test_a_newer_schema_is_not_ours_to_serve(watch: HealthWatch, conn: Session) -> None:

@@ -106,7 +106,7 @@ async def test_an_application_holds_it_in_its_lifespan(hf: Holdfast, conn: Sessi
     ):
         assert (await client.post("/double/21")).json() == {"doubled": 42}
     assert [reason for _, reason in workers(conn)] == ["stopped"]
-    assert hf._client is None
+    assert hf._clients == {}
 
 
 async def test_a_database_that_is_not_there_is_told_at_the_start() -> None:

@@ -31,6 +31,7 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "enqueue_once": lambda: calls.enqueue_once("s", "key", "hash", [JOB]),
     "register_worker": lambda: calls.register_worker(ONE, {"queues": ["q"], "kinds": ["k"], "slots": 1}),
     "beat": lambda: calls.beat(ONE, {}),
+    "note_job_stats": lambda: calls.note_job_stats(ONE, 1, []),
     "check_leases": lambda: calls.check_leases(ONE, [(TWO, 1)], 15.0),
     "release_lost_claims": lambda: calls.release_lost_claims(ONE, [(TWO, 1)]),
     "claim": lambda: calls.claim(ONE, ["q"], ["k"], 5, None),
@@ -106,6 +107,7 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "list_queues": reads.list_queues,
     "pause_queues": lambda: reads.pause_queues(["paused"], paused=True),
     "health_report": lambda: health.health_report(600.0),
+    "health_part": lambda: health.health_part("stale", 600.0),
     "schema_catalog": schema.schema_catalog,
 }  # fmt: skip
 

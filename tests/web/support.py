@@ -45,7 +45,7 @@ def settings(dsn: str, **changes: Any) -> ApiSettings:
         "dsn": dsn,
         "schema_version": NEWEST,
         "timeout": 20.0,
-        "limits": Limits(slow_ping=60.0),
+        "limits": Limits(slow_ping=60.0, worsen=1, clear=1),
     }
     return ApiSettings(**{**usual, **changes})
 
@@ -64,8 +64,7 @@ async def api_over(
         if started:
             await services.start()
             await until(lambda: services.limiter.mode == "postgres" and services.ring.in_use is not None)
-            await until(lambda: services.watch.report is not None)
-            await services.watch.ping()  # judged again, with all of that known
+            await services.watch.refresh()  # with all of that known
         try:
             yield made
         finally:

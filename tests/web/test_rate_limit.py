@@ -211,7 +211,7 @@ async def test_metrics_tell_of_the_limiter_and_of_all_decisions(database: str) -
         assert [(await api.client.get("/none")).status_code for _ in range(3)] == [404, 429, 429]
 
         async def told() -> str:
-            await api.services.watch.look()
+            await api.services.watch.look("limits")
             text = (await api.client.get("/metrics")).text
             found = 'holdfast_rate_limit_decisions_total{outcome="refused",policy="default",source="cache"} 2.0' in text
             return text if found else ""
@@ -220,7 +220,7 @@ async def test_metrics_tell_of_the_limiter_and_of_all_decisions(database: str) -
     assert 'holdfast_rate_limit_decisions_total{outcome="admitted",policy="default",source="postgres"} 1.0' in text
     assert "holdfast_rate_limit_degraded 0.0" in text
     assert "holdfast_rate_limit_instances 1.0" in text
-    assert 'holdfast_rate_limit_flight_seconds{quantile="0.99"}' in text
+    assert 'holdfast_rate_limit_flight_seconds{percentile="p99"}' in text
 
 
 # Who it is

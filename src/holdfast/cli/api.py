@@ -51,7 +51,7 @@ def api(
         show_start(
             [
                 ("database", database.describe()),
-                ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
+                ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
                 ("app", known),
                 ("stop", describe_stop(settings)),
             ],

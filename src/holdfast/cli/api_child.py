@@ -1,7 +1,7 @@
 """The API's process, as `holdfast up` starts it: `python -m holdfast.cli.api_child`. Not for people."""
 
 import asyncio
-import contextlib
+import gc
 import ipaddress
 import json
 import logging
@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import uvicorn
@@ -24,6 +24,7 @@ from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
 from holdfast.web.identity import proxy_hint
+from holdfast.web.server import Server, bind
 from holdfast.web.services import ApiServices, ApiSettings
 
 #: Seconds that open requests get when the process is told to end.
@@ -47,40 +48,6 @@ def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     return ("-m", "holdfast.cli.api_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises `ConfigurationError` with the way out where that address cannot be had."""
-    family = socket.AF_INET6 if _is_ipv6(host) else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"the API cannot listen on {host} port {port}: {os.strerror(error.errno or 0).lower()}; "
-            "stop what uses it, or choose another port: --port or HOLDFAST_PORT (0 takes a free one)"
-        ) from error
-    return listener
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == 6
-    except ValueError:
-        return False
-
-
-class _Server(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again at its end, and a clean stop would look like a death by one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-
 async def _serve(plan: ApiPlan) -> None:
     settings = Settings.model_validate_json(plan.settings)
     api = ApiSettings(
@@ -96,10 +63,12 @@ async def _serve(plan: ApiPlan) -> None:
         bell_url=settings.sqs_queue_url,
         sqs_queues=sqs_queues(settings),
         channels=["slack" if plan.has_slack else "log"],
+        limits=settings.health_limits(),
     )
-    server = _Server(
+    services = ApiServices(api)
+    server = Server(
         uvicorn.Config(
-            create_app(ApiServices(api)),
+            create_app(services),
             http=connection_class(),
             ws="none",
             # Whom to believe about a caller's address is a setting of ours (trusted_proxies).
@@ -115,11 +84,14 @@ async def _serve(plan: ApiPlan) -> None:
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, _drain, services, server, settings.shutdown_delay)
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
     loop.add_reader(link, _supervisor_died, link, server)
     telling = asyncio.create_task(_tell_progress(link))
+    # What was made until now stays: looking through it again and again would hold up answers for tens of milliseconds.
+    gc.collect()
+    gc.freeze()
     try:
         await server.serve(sockets=[bind(settings.host, settings.port)])
     finally:
@@ -134,7 +106,18 @@ async def _tell_progress(link: socket.socket) -> None:
         await asyncio.sleep(1.0)
 
 
-def _supervisor_died(link: socket.socket, server: _Server) -> None:
+def _drain(services: ApiServices, server: Server, delay: float) -> None:
+    """Fail the readiness probe at once, so that nobody sends more, and end when those who send have had time to see it.
+
+    A second signal does not wait.
+    """
+    if services.watch.draining:
+        server.stop()
+    services.watch.draining = True
+    asyncio.get_running_loop().call_later(delay, server.stop)
+
+
+def _supervisor_died(link: socket.socket, server: Server) -> None:
     """The supervisor never writes: to read anything is to read its end."""
     asyncio.get_running_loop().remove_reader(link)
     server.stop()

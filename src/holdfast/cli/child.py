@@ -24,6 +24,7 @@ from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.services.supervisor import LAST_WORD, PROGRESS
 from holdfast.services.worker import Worker
+from holdfast.telemetry import telemetry
 
 VARIABLE = "HOLDFAST_CHILD"
 PING_EVERY = 1.0
@@ -103,6 +104,7 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
         periodics=app.periodics,
         sinks=Sinks([LogSink()]),
         progressed=Progress(link).made,
+        telemetry=telemetry(settings, "holdfast-worker"),
         exit_process=leave,
     )
     loop = asyncio.get_running_loop()
@@ -111,7 +113,12 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     link.setblocking(False)
     loop.add_reader(link, _supervisor_said, link, worker)
     threading.Thread(target=_ping, args=(link,), name="holdfast-ping", daemon=True).start()
-    return await worker.run()
+    code = await worker.run()
+    if settings.otel:
+        from holdfast.instrument.otel import shut_down
+
+        await asyncio.to_thread(shut_down)
+    return code
 
 
 class Progress:

@@ -54,6 +54,7 @@ def application() -> "typer.Typer":
 
     from holdfast.cli.api import api
     from holdfast.cli.demo import demo
+    from holdfast.cli.doctor import doctor
     from holdfast.cli.jobs import jobs
     from holdfast.cli.keys import keys
     from holdfast.cli.limits import limits
@@ -64,7 +65,6 @@ def application() -> "typer.Typer":
     from holdfast.cli.queues import queues
     from holdfast.cli.schedules import schedules
     from holdfast.cli.up import up
-    from holdfast.cli.verify import verify
     from holdfast.cli.worker import worker
     from holdfast.cli.workers import workers
 
@@ -96,8 +96,8 @@ def application() -> "typer.Typer":
     command.add_typer(monitor, name="monitor")
     command.add_typer(migrate, name="migrate")
     command.add_typer(jobs, name="jobs")
-    command.command(short_help="Examine the running deployment, with the way out for what is wrong.")(verify)
-    command.command("doctor", hidden=True)(verify)
+    command.command(short_help="Examine the running deployment, with the exact fix for what is wrong.")(doctor)
+    command.command("verify", short_help="The same as doctor.")(doctor)
     command.add_typer(queues, name="queues")
     command.add_typer(schedules, name="schedules")
     command.add_typer(workers, name="workers")

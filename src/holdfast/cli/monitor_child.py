@@ -63,6 +63,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         dlq_interval=settings.dlq_interval,
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,
+        limits=settings.health_limits(),
     )
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rich.text import Text
@@ -18,6 +19,7 @@ from rich.text import Text
 from holdfast.app import new_id
 from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
+from holdfast.cli.specs import is_loopback
 from holdfast.config import Settings, settings_fingerprint
 from holdfast.errors import ConfigurationError, DatabaseError, QueueError
 from holdfast.events import Sinks
@@ -31,6 +33,9 @@ from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
 from holdfast.sqs.client import Sqs, queue_name
+
+if TYPE_CHECKING:
+    from holdfast.instrument.supervised import SupervisorMetrics
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
 SHORTEST_SILENCE = 5.0
@@ -130,7 +135,11 @@ async def supervise(
 
     `name` is what this service is called where people see it: in the ledger, and by `holdfast probe`.
     """
-    sinks = Sinks([LogSink()])
+    from holdfast.instrument.supervised import SupervisorMetrics  # its package takes a while to import
+
+    metrics = SupervisorMetrics()
+    sinks = Sinks([LogSink(), metrics])
+    listener = _probe_listener(settings)
     supervisor = Supervisor(
         database.dsn,
         specs,
@@ -147,6 +156,7 @@ async def supervise(
         new_id=new_id,
         sinks=sinks,
     )
+    metrics.processes = supervisor.processes
     stop = _Stop(supervisor, settings)
     presence = Presence(database.dsn, introduce(name, supervisor_id, settings, address))
     with stop.on_signals():
@@ -154,6 +164,7 @@ async def supervise(
             _kept(database, sinks),
             _beside(presence.run()),
             _probe(settings, name, supervisor, address),
+            _http_probe(settings, supervisor, specs, metrics, listener),
         ):
             await supervisor.run()
     show("killed" if stop.asked > 1 else "stopped")
@@ -189,6 +200,33 @@ def _probe(
     except ConfigurationError as error:
         logging.getLogger("holdfast").warning("no answers to holdfast probe: %s", error)
         return contextlib.nullcontext()
+
+
+def _probe_listener(settings: Settings) -> socket.socket | None:
+    """Bound before anything is started, so that a port which is taken is told at once."""
+    if settings.probe_port is None:
+        return None
+    from holdfast.web.server import bind
+
+    return bind(settings.probe_host, settings.probe_port, what="the probe server", settings="HOLDFAST_PROBE_PORT")
+
+
+def _http_probe(
+    settings: Settings,
+    supervisor: Supervisor,
+    specs: Sequence[ChildSpec],
+    metrics: "SupervisorMetrics",
+    listener: socket.socket | None,
+) -> contextlib.AbstractAsyncContextManager[None]:
+    if listener is None:
+        return contextlib.nullcontext()
+    from holdfast.web.probes import Service, probing
+
+    host, port = listener.getsockname()[:2]
+    logging.getLogger("holdfast").info("probes answer on %s port %d: /livez /readyz /startupz", host, port)
+    expected = sum(not spec.on_demand for spec in specs)
+    shown = metrics.registry if settings.probe_metrics or is_loopback(host) else None
+    return probing(listener, Service(supervisor.processes, expected, lambda: supervisor.is_stopping, shown))
 
 
 def introduce(name: str, id: UUID, settings: Settings, address: str | None) -> Introduction:

@@ -127,7 +127,7 @@ def free_port(settings: Settings) -> int:
     """The port, seen to be free before anything is started. Raises `ConfigurationError` with the way out."""
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise ConfigurationError("holdfast up needs the extra `server`: pip install 'holdfast[server]'")
-    from holdfast.cli.api_child import bind
+    from holdfast.web.server import bind
 
     with bind(settings.host, settings.port) as listener:
         port: int = listener.getsockname()[1]
@@ -147,7 +147,7 @@ def _lines(
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
-        ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /metrics"),
+        ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
         ("app", known),
         *schedules,
         ("workers", workers.describe_workers(settings)),

@@ -22,6 +22,7 @@ class Finding:
     """One line. `id` never changes; `code` is what this version brings, `found` what runs; `fix` is to be done as it
     stands.
 
+    `repair`: the same as `fix`, as steps for a program: statements of SQL, and holdfast migrate up.
     `unreachable`: nothing answered at all, so the deployment may be well and only not be reached from here.
     """
 
@@ -31,6 +32,7 @@ class Finding:
     found: str
     code: str = ""
     fix: str = ""
+    repair: tuple[str, ...] = ()
     unreachable: bool = False
 
 
@@ -53,11 +55,16 @@ def overall(findings: Sequence[Finding]) -> Verdict:
     return max((finding.verdict for finding in findings), key=_ORDER.__getitem__, default=Verdict.SKIP)
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
-    """0 nothing failed, 1 something did, 3 the database or the API could not be reached."""
+def exit_code(findings: Sequence[Finding], *, warns_count: bool = False) -> int:
+    """0 nothing failed, 1 something did, 3 the database or the API could not be reached; 4 warnings, where they count.
+
+    >>> exit_code([Finding("a", "A", Verdict.WARN, "")], warns_count=True)
+    4
+    """
     if any(finding.unreachable for finding in findings):
         return 3
-    return 1 if overall(findings) is Verdict.FAIL else 0
+    worst = overall(findings)
+    return 1 if worst is Verdict.FAIL else 4 if worst is Verdict.WARN and warns_count else 0
 
 
 def by_component(findings: Sequence[Finding]) -> list[Component]:

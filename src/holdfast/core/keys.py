@@ -58,6 +58,7 @@ def make_key(by: KeyBy | None, *, option: str, kind: str, parameters: Sequence[s
         return None
     if by is True:
         return Key(option, tuple(parameters), is_whole=True)
+    _refuse_other_types(by, option, kind)
     function, names = _read(by)
     unknown = [name for name in names if name not in parameters]
     if unknown or not names:
@@ -65,6 +66,14 @@ def make_key(by: KeyBy | None, *, option: str, kind: str, parameters: Sequence[s
         which = f"no argument {unknown[0]!r}" if unknown else "nothing to make a key of"
         raise ConfigurationError(f"{kind}: {option} names {which}; {has}")
     return Key(option, names, function)
+
+
+def _refuse_other_types(by: object, option: str, kind: str) -> None:
+    is_several = isinstance(by, Sequence) and all(isinstance(name, str) for name in by)
+    if not (is_several or callable(by) or by is True):
+        raise ConfigurationError(
+            f"{kind}: {option} is {by!r:.50}; it must be True, the name of an argument, several names, or a function"
+        )
 
 
 def _read(by: KeyBy) -> tuple[Callable[..., str | None] | None, tuple[str, ...]]:

@@ -8,8 +8,9 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 
+from holdfast.core.declaration import refuse_generator, seconds, storable_name, whole
 from holdfast.core.keys import Key, KeyBy, fitting, make_key
-from holdfast.core.payload import PayloadError, encode, is_plain, is_storable
+from holdfast.core.payload import PayloadError, encode, is_plain
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.errors import ConfigurationError, InvalidArguments, InvalidResult
 
@@ -30,17 +31,17 @@ class Policy:
     limit_max: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_attempts", "max_crashes"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        whole("max_attempts", self.max_attempts, 1)
+        whole("max_crashes", self.max_crashes, 1)
+        if self.limit_max is not None:
+            whole("limit", self.limit_max, 1, note=", or None")
+        if self.timeout is not None:
+            seconds("timeout", self.timeout)
+        if self.silent_after is not None:
+            seconds("silent_after", self.silent_after)
         if self.rescue not in ("requeue", "dead"):
             raise ConfigurationError(f"rescue is {self.rescue!r}; it must be 'requeue' or 'dead'")
-        if self.limit_max is not None and self.limit_max < 1:
-            raise ConfigurationError(f"limit is {self.limit_max}; it must be at least 1, or None")
-        for name in ("timeout", "silent_after"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 366 * 86400:
-                raise ConfigurationError(f"{name} is {value!r}; it must be a number of seconds above 0, or None")
+        _refuse_other_retry(self.retry)
 
     def as_json(self) -> dict[str, Any]:
         """The policy as the function enqueue_many reads it."""
@@ -110,7 +111,7 @@ class Kind:
             return None
         return text if is_plain(text) else None
 
-    @cached_property
+    @property
     def _is_plain(self) -> bool:
         """Whether no keys are made of the arguments."""
         return self.unique is self.group_by is self.limit_by is None and self.policy.limit_max is None
@@ -192,6 +193,11 @@ class Kind:
             return TypeAdapter(Any)
 
 
+def _refuse_other_retry(retry: object) -> None:
+    if not isinstance(retry, RetryPolicy):
+        raise ConfigurationError(f"retry is {retry!r:.50}; it must be a RetryPolicy, for example RetryPolicy(base=5)")
+
+
 def make_kind(
     handler: Callable[..., Any],
     *,
@@ -206,14 +212,10 @@ def make_kind(
     limit_by: KeyBy | None = None,
 ) -> Kind:
     """Read a handler's signature. A first parameter annotated with `context_type` receives the run's context."""
-    for what, value in (("kind", name), ("queue", queue)):
-        if not 1 <= len(value) <= 200 or not is_storable(value):
-            raise ConfigurationError(
-                f"{name[:50]!r}: the name of a {what} must have 1 to 200 characters, no NUL and no lone surrogates, "
-                f"this has {len(value)}: {value[:50]!r}"
-            )
-    if not -1000 <= priority <= 1000:
-        raise ConfigurationError(f"{name}: priority is {priority}; it must be between -1000 (first) and 1000 (last)")
+    storable_name("kind", name)
+    storable_name("queue", queue, of=f"{name[:50]!r}: ")
+    whole(f"{name}: priority", priority, -1000, 1000, note=" (-1000 is first)")
+    refuse_generator(name, handler)
     is_async = inspect.iscoroutinefunction(handler)
     if isolation not in (None, "process", "async" if is_async else "thread"):
         fits = "'async' or 'process'" if is_async else "'thread' or 'process'"
@@ -231,6 +233,8 @@ def make_kind(
     if wants_context:
         parameters = parameters[1:]
     for parameter in parameters:
+        if hints.get(parameter.name) is context_type:
+            raise ConfigurationError(f"{name}: {parameter.name} is the run's context, which is the first parameter")
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigurationError(
                 f"{name}: parameter {parameter} cannot be stored by name; write named parameters instead"

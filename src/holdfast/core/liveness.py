@@ -12,7 +12,8 @@ STUCK_AFTER = 60.0
 class ProcessState:
     """One process: its name, its pid, and the seconds since it started, was heard, and last made progress.
 
-    `progress_ago` is None for a process that has no loop of its own to tell of.
+    `progress_ago` is None for a process that has no loop of its own to tell of. `has_begun`: it was heard since it was
+    started. `is_on_demand`: it exists only while it is needed.
     """
 
     name: str
@@ -20,6 +21,8 @@ class ProcessState:
     alive_for: float
     heard_ago: float
     progress_ago: float | None
+    has_begun: bool = True
+    is_on_demand: bool = False
 
 
 def find_stuck(processes: Sequence[ProcessState], stuck_after: float = STUCK_AFTER) -> list[str]:

@@ -25,6 +25,8 @@ class RetryPolicy:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
+        if not all(isinstance(value, int | float) for value in (self.base, self.factor, self.cap, self.jitter)):
+            raise ValueError(f"retry policy {self!r}: base, factor, cap and jitter must be numbers")
         if not (
             0 <= self.base <= LONGEST
             and 1 <= self.factor <= 1000

@@ -43,6 +43,8 @@ def next_tick(cron: str, time_zone: str, moment: datetime) -> datetime:
     >>> next_tick("30 7 * * MON-FRI", "Europe/Berlin", datetime(2026, 3, 27, 12, tzinfo=UTC)).isoformat()
     '2026-03-30T05:30:00+00:00'
     """
+    if not isinstance(cron, str):
+        raise ConfigurationError(f"cron is {cron!r:.50}; it takes {EXAMPLE}")
     try:
         ticks = CronSim(cron, moment.astimezone(zone(time_zone)))
     except CronSimError as error:

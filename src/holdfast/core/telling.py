@@ -48,7 +48,7 @@ def blind(queue: str, why: str) -> Finding:
 def failing(check: Check) -> Finding:
     """A health check that fails."""
     lines = [["check", check.name], ["says", check.output]]
-    details = {"lines": lines, "command": "holdfast verify"}
+    details = {"lines": lines, "command": "holdfast doctor"}
     return Finding(FAILING, check.name, f"{check.name.replace('_', ' ')}: {check.output}"[:300], 1, 1, details)
 
 

@@ -5,7 +5,7 @@ travels in binary arrays (%b): in text form the driver escapes each quote in Pyt
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -302,6 +302,12 @@ def register_worker(worker_id: UUID, options: dict[str, Any]) -> Call[bool]:
     return Call(
         "register_worker", "SELECT holdfast.register_worker(%s, %s::jsonb)", (worker_id, json.dumps(options)), _scalar
     )
+
+
+def note_job_stats(worker_id: UUID, number: int, counts: Sequence[Mapping[str, Any]]) -> Call[bool]:
+    """What a worker counted since it last told; False when the ledger knows this number already."""
+    text = "SELECT holdfast.note_job_stats(%s, %s, %s::jsonb)"
+    return Call("note_job_stats", text, (worker_id, number, json.dumps(list(counts))), _scalar)
 
 
 def beat(worker_id: UUID, options: dict[str, Any]) -> Call[bool]:

@@ -70,6 +70,17 @@ def _place(parts: dict[str, str]) -> tuple[str, str]:
     return parts.get("host") or parts.get("hostaddr") or "", parts.get("port", "5432")
 
 
+def is_local(dsn: str) -> bool:
+    """Whether every host it names is this machine: a socket, or loopback.
+
+    >>> is_local("postgresql:///app"), is_local("postgresql://db.example.org/app")
+    (True, False)
+    """
+    parts = parse(dsn)
+    hosts = (parts.get("hostaddr") or parts.get("host") or "").split(",")
+    return all(not host or host.startswith(("/", "@")) or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
+
+
 def is_supabase_direct(dsn: str) -> bool:
     """Whether it names a Supabase project's own host, which most projects have on IPv6 only."""
     return _DIRECT_HOST.fullmatch(parse(dsn).get("host", "")) is not None

@@ -108,12 +108,14 @@ class LedgerPool:
         self._deadline = deadline
         self._all = [AsyncLedger(dsn, name=name, deadline=deadline) for _ in range(size)]
         self._free: asyncio.LifoQueue[AsyncLedger] = asyncio.LifoQueue()
+        self._waiting = 0
         for ledger in self._all:
             self._free.put_nowait(ledger)
 
     async def call(self, call: Call[Row]) -> list[Row]:
         """Run a call and return its rows; raises as `AsyncLedger.call` does."""
         began = time.monotonic()
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._deadline):
                 ledger = await self._free.get()
@@ -122,6 +124,8 @@ class LedgerPool:
                 f"none of {len(self._all)} connections to {shown(self._dsn)} became free for {call.name} within"
                 f" {self._deadline:g} s"
             ) from None
+        finally:
+            self._waiting -= 1
         try:
             return await ledger.call(call, deadline=max(began + self._deadline - time.monotonic(), 0.05))
         finally:
@@ -130,6 +134,10 @@ class LedgerPool:
     async def one(self, call: Call[Row]) -> Row:
         """Run a call that answers with exactly one row."""
         return (await self.call(call))[0]
+
+    def usage(self) -> tuple[int, int, int]:
+        """How many connections there may be, how many of them are taken, and how many calls wait for one."""
+        return len(self._all), len(self._all) - self._free.qsize(), self._waiting
 
     async def close(self) -> None:
         for ledger in self._all:

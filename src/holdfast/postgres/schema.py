@@ -1,7 +1,7 @@
 """Whether the schema that a database has is the one that this version's files make: object by object.
 
-What they make stands in `schema.json`, written by `scripts/write_schema.py` from a database that was just migrated: for
-each object also the last file that made or changed it, so that what is missing can be told with the way out.
+What they make stands in `catalog.json`, written by `scripts/write_catalog.py` from a database that was just migrated:
+for each object also the last file that made or changed it, so that what is missing can be told with the way out.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def schema_catalog() -> Call[SchemaObject]:
 @cache
 def expected() -> Mapping[tuple[str, str], tuple[str, int]]:
     """What the files make: definition and file by (kind, name)."""
-    text = (files("holdfast.postgres") / "schema.json").read_text(encoding="utf-8")
+    text = (files("holdfast.postgres") / "catalog.json").read_text(encoding="utf-8")
     return {(kind, name): (definition, file) for kind, name, definition, file in json.loads(text)}
 
 

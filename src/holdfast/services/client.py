@@ -20,7 +20,6 @@ class Client:
     """
 
     def __init__(self, dsn: str, bell_url: str | None = None) -> None:
-        self.loop = asyncio.get_running_loop()
         self.ledger = AsyncLedger(dsn, name="holdfast app")
         self._bells = None if bell_url is None else SqsBells(bell_url)
         self.enqueuer = Enqueuer(self.ledger, None if self._bells is None else self._bells.ring)

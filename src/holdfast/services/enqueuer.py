@@ -13,7 +13,8 @@ from holdfast.services.batcher import Batcher
 
 _log = logging.getLogger("holdfast")
 
-RING_EVERY = 0.05
+#: Seconds between two bells of one program: after a quiet time the shortest, and twice as long each time.
+RING_SOONEST, RING_EVERY = 0.002, 0.05
 CHUNK = 1000
 #: Seconds that a bell over SQS may take: nothing waits for it.
 BELL_DEADLINE = 10.0
@@ -121,7 +122,7 @@ class SyncEnqueuer:
 
 
 class _Coalescer:
-    """Rings for the first at once, and for those of the next 50 ms together."""
+    """Rings for the first at once, and for those that come soon after together: the longer that lasts, the rarer."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
@@ -138,6 +139,7 @@ class _Coalescer:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        pause = RING_SOONEST
         try:
             while self._waiting:
                 queues, self._waiting = sorted(self._waiting), set()
@@ -146,7 +148,8 @@ class _Coalescer:
                 except (DatabaseError, QueueError, TimeoutError) as error:
                     _log.debug("a bell was lost, which costs a poll: %s", error)
                     return
-                await asyncio.sleep(RING_EVERY)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RING_EVERY)
         finally:
             self._task = None
 

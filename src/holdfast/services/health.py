@@ -1,62 +1,47 @@
 """The health watch: looks at the ledger in the background, and keeps what it saw for whoever asks.
 
-A request reads the last snapshot and runs no check, so an answer takes microseconds whatever hangs. Two looks share one
-connection of their own: a ping each 2 seconds decides whether this process is ready, a report each 5 feeds the checks.
-A look that fails leaves what was seen before to grow old, and too old is said to be not known.
+A request reads the last snapshot and runs no check, so an answer takes microseconds whatever hangs. Each look has its
+own rhythm and deadline: a ping each 2 seconds decides whether the ledger answers, the parts of a report feed the
+checks. They share one connection of their own, one after the other, the ping first, so that a look that hangs delays
+the others by its deadline at most; it is asked for more rarely then. A look that fails leaves what was seen before to
+grow old, and too old is said to be not known. A check that nobody judged for a while is a failure of its own.
 """
 
 import asyncio
-import contextlib
 import logging
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 
-from holdfast.core.health import Check, Ledger, Limits, Process, Report, Status, judge, worst
+from holdfast.core.health import PARTS, Check, Ledger, Limits, Process, Report, Status, worst
+from holdfast.core.health_checks import LOOK_OF, SEVERITIES, judge
+from holdfast.core.readiness import IN_WORDS, NotReady, Ping, judge_ping, judge_readiness
+from holdfast.core.steadiness import Steady, steady
 from holdfast.errors import DatabaseUnavailable, HoldfastError, SchemaMismatch
 from holdfast.postgres import reads
-from holdfast.postgres.health import health_report
+from holdfast.postgres.health import health_part
 from holdfast.postgres.ledger import AsyncLedger
 
 _log = logging.getLogger("holdfast")
 
-#: Seconds: between pings, between reports, until either is given up, and for how long a ping counts.
+#: Seconds: between pings, and until one is given up.
 PING_EVERY = 2.0
-REPORT_EVERY = 5.0
 DEADLINE = 2.0
-FRESH = 6.0
-#: Seconds after which checks that were not judged anew are said not to run.
-STUCK = 10.0
-
-
-class NotReady(StrEnum):
-    """Why an instance is not ready, as anybody may know it: no address, no text of an error."""
-
-    STARTING = "starting"
-    STALE = "check_is_stale"
-    UNAVAILABLE = "database_unavailable"
-    SCHEMA = "schema_mismatch"
-    ERROR = "database_error"
-
-
-_IN_WORDS = {
-    NotReady.STARTING: "it has not answered yet: this process has just started",
-    NotReady.STALE: "it has not been asked for a while: this process is too busy, or stuck",
-    NotReady.UNAVAILABLE: "it does not answer",
-    NotReady.SCHEMA: "its schema is not that of this version; run: holdfast migrate status",
-    NotReady.ERROR: "it answers with an error; see the log",
-}
-
-
-@dataclass(frozen=True)
-class Ping:
-    """One ping that has ended: when (monotonic seconds), what was wrong (None: nothing), how long it took."""
-
-    at: float
-    problem: NotReady | None
-    round_trip: float | None = None
+#: Seconds: between looks, until one is given up; and between those that change slowly.
+LOOK_EVERY = 5.0
+LOOK_DEADLINE = 1.5
+SLOW = 10.0
+_EVERY = {"server": SLOW, "jobs": SLOW, "limits": SLOW}
+#: Times of its rhythm that a look which failed waits longer, at most.
+MOST_BACK_OFF = 3
+#: Seconds between looks of this process at itself; what its event loop lags is seen then.
+SELF_EVERY = 0.5
+#: Seconds that what is known is kept put together, unless something is judged before.
+KEPT_FOR = 0.25
+#: Seconds after which a check that was not judged anew is said not to run.
+STUCK = 20.0
 
 
 @dataclass(frozen=True)
@@ -66,20 +51,24 @@ class Health:
     at: float
     checks: tuple[Check, ...]
     changed_at: dict[str, datetime]
-    report: Report | None = None
 
     @property
     def status(self) -> Status:
         return worst(self.checks)
 
 
-def judge_ping(last: Ping | None, now: float) -> NotReady | None:
-    """Whether an instance is ready at `now`; None is yes."""
-    if last is None:
-        return NotReady.STARTING
-    if now - last.at >= FRESH:
-        return NotReady.STALE
-    return last.problem
+@dataclass
+class Look:
+    """One look's rhythm, and when it is due, came about last and was judged last (monotonic seconds)."""
+
+    name: str
+    every: float
+    due_at: float = 0.0
+    seen_at: float | None = None
+    judged_at: float | None = None
+    took: float = 0.0
+    failed: int = 0
+    error_id: str = ""
 
 
 class HealthWatch:
@@ -100,93 +89,174 @@ class HealthWatch:
         self._limits = limits or Limits()
         self._process = process
         self._ping: Ping | None = None
-        self._report: tuple[float, Report] | None = None
-        self._health = Health(time.monotonic(), (), {})
-        self._task: asyncio.Task[None] | None = None
-        self._judge()
+        self._schema_seen: int | None = None
+        self._report = Report()
+        self._looks = {name: Look(name, _EVERY.get(name, LOOK_EVERY)) for name in PARTS}
+        self._looks |= {"ping": Look("ping", PING_EVERY), "process": Look("process", SELF_EVERY)}
+        self._told: dict[str, Steady] = {}
+        self._kept: tuple[float, Health] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.loop_lag = 0.0
+        self.started = False
+        self.draining = False
 
     async def start(self) -> None:
         """Begin to look; returns at once."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [
+            asyncio.create_task(self._run(), name="health looks"),
+            asyncio.create_task(self._watch_itself(), name="health of this process"),
+        ]
+        self.started = True
 
     async def stop(self) -> None:
         """End, and close the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._ledger.close()
 
-    def readiness(self) -> NotReady | None:
-        """Why this instance is not ready, from the last ping; None is ready."""
-        return judge_ping(self._ping, time.monotonic())
+    # What is known ------------------------------------------------------------
+
+    def readiness(self, *, database: bool = False) -> NotReady | None:
+        """Why this instance is not ready; None is ready. `database`: the ledger must answer, too."""
+        schema = (self._schema_seen, self._schema_version)
+        now = time.monotonic()
+        return judge_readiness(self._ping, now, schema, draining=self.draining, database=database)
+
+    def stuck(self) -> list[str]:
+        """What of this process's own loops does not turn: nothing of it is anybody else's fault."""
+        now = time.monotonic()
+        ends = [f"the loop {task.get_name()} has ended" for task in self._tasks if task.done()]
+        late = [
+            f"{look.name} was not looked at for {now - look.judged_at:.0f} s"
+            for look in self._looks.values()
+            if look.judged_at is not None and now - look.judged_at > 3 * STUCK
+        ]
+        return ends + late
 
     def health(self) -> Health:
-        """What is known now. Checks that nobody judged for a while are a failure of their own."""
-        known, now = self._health, time.monotonic()
-        if now - known.at <= STUCK:
-            return known
-        stuck = Check("snapshot", Status.FAIL, f"the checks have not run for {now - known.at:.0f} s")
-        return replace(known, checks=(*known.checks, stuck))
+        """What is known now. Checks that nobody judged for a while are failures."""
+        now = time.monotonic()
+        if self._kept is None or now - self._kept[0] > KEPT_FOR:
+            self._kept = now, self._put_together(now)
+        return self._kept[1]
+
+    def _put_together(self, now: float) -> Health:
+        checks = [check for name in LOOK_OF if (check := self._check(name, now)) is not None]
+        at = min((look.judged_at for look in self._looks.values() if look.judged_at is not None), default=now)
+        since = {name: each.changed_at for name, each in self._told.items()}
+        newest = self._looks["ping"].judged_at
+        return Health(at if newest is None else newest, tuple(checks), since)
+
+    def _check(self, name: str, now: float) -> Check | None:
+        look, told = self._looks[LOOK_OF[name]], self._told.get(name)
+        if look.judged_at is None:
+            ours = look.name == "process"
+            return None if ours else Check(name, Status.FAIL, "not known: never seen", severity=SEVERITIES[name])
+        if told is None:
+            return None
+        if now - look.judged_at > STUCK:
+            words = f"this check has not run for {now - look.judged_at:.0f} s"
+            return replace(told.told, status=Status.FAIL, output=words)
+        return told.told
 
     @property
     def report(self) -> Report | None:
-        """The last report, unless it is too old to be believed."""
-        if self._report is None or time.monotonic() - self._report[0] > self._limits.blind_after:
-            return None
-        return self._report[1]
+        """All parts of a report, once each was seen."""
+        return self._report if all(self._looks[part].seen_at is not None for part in PARTS) else None
+
+    def knows(self, part: str) -> bool:
+        """Whether a part of the report was seen not too long ago to be believed."""
+        age = self.age(part)
+        return age is not None and age <= self._limits.blind_after
+
+    @property
+    def seen(self) -> Report:
+        """The last that was seen; ask `knows` for each part of it."""
+        return self._report
+
+    def looks(self) -> Sequence[Look]:
+        """The looks and how they went, for metrics."""
+        return tuple(self._looks.values())
+
+    @property
+    def schema(self) -> tuple[int | None, int]:
+        """The ledger's level as it was seen last, and ours."""
+        return self._schema_seen, self._schema_version
+
+    def age(self, part: str) -> float | None:
+        """Seconds since a look came about; None: never."""
+        seen_at = self._looks[part].seen_at
+        return None if seen_at is None else time.monotonic() - seen_at
+
+    # Looking ------------------------------------------------------------
 
     async def ping(self) -> Ping:
         """One ping."""
-        before, began = self._ping, time.monotonic()
+        before, look, began = self._ping, self._looks["ping"], time.monotonic()
         problem = await self._ask()
         now = time.monotonic()
         self._ping = Ping(now, problem, None if problem else now - began)
+        look.took, look.seen_at = now - began, now if problem is None else look.seen_at
+        look.due_at = began + look.every
         if before is None or before.problem is not problem:
-            _log.log(logging.WARNING if problem else logging.INFO, "readiness %s", problem or "pass")
-        self._judge()
+            _log.log(logging.WARNING if problem else logging.INFO, "the ledger's ping: %s", problem or "pass")
+        self._fold("ping")
         return self._ping
 
-    async def look(self) -> None:
-        """One report. Where it does not come, the last one grows old."""
+    async def look(self, part: str) -> None:
+        """One look at a part of the report. Where it does not come, the last one grows old."""
+        look, began = self._looks[part], time.monotonic()
         try:
-            report = await self._ledger.one(health_report(self._stale_after))
-        except HoldfastError as error:
-            _log.debug("the health report did not come: %s", error)
-        except Exception:
-            _log.exception("the health report failed in an unforeseen way")
+            found = await self._ledger.call(health_part(part, self._stale_after), deadline=LOOK_DEADLINE)
+        except Exception as error:
+            look.failed += 1
+            look.error_id = secrets.token_hex(4)
+            level = logging.INFO if isinstance(error, HoldfastError) else logging.ERROR
+            _log.log(level, "the health look at %s did not come (error %s): %s", part, look.error_id, error)
         else:
-            self._report = (time.monotonic(), report)
-        self._judge()
+            self._report = replace(self._report, **found[0])
+            look.seen_at, look.failed = time.monotonic(), 0
+        look.took = time.monotonic() - began
+        look.due_at = began + look.every * (1 + min(look.failed, MOST_BACK_OFF))
+        self._fold(part)
+
+    async def refresh(self) -> None:
+        """Look at everything now, and tell what is seen at once, whatever was told before."""
+        self._told.clear()
+        await self.ping()
+        for part in PARTS:
+            await self.look(part)
+        self._told.clear()
+        for name in self._looks:
+            self._fold(name)
 
     async def _run(self) -> None:
-        report_due = 0.0
+        ping, parts = self._looks["ping"], [self._looks[part] for part in PARTS]
         while True:
-            began = time.monotonic()
-            if (await self.ping()).problem is None and began >= report_due:
-                report_due = began + REPORT_EVERY
-                await self.look()
-            await asyncio.sleep(max(0.0, began + PING_EVERY - time.monotonic()))
+            if ping.due_at <= time.monotonic():
+                await self.ping()
+            due = [look for look in parts if look.due_at <= time.monotonic()]
+            if self._ping is None or self._ping.problem is not None:
+                self._skip(due)
+            elif due:
+                await self.look(min(due, key=lambda each: each.due_at).name)
+            soonest = min(look.due_at for look in (ping, *parts))
+            await asyncio.sleep(max(0.0, soonest - time.monotonic()))
 
-    def _judge(self) -> None:
-        now = time.monotonic()
-        problem = judge_ping(self._ping, now)
-        at, report = self._report or (None, None)
-        checks = judge(
-            Ledger(problem and _IN_WORDS[problem], self._ping.round_trip if self._ping else None),
-            report,
-            None if at is None else now - at,
-            self._process(),
-            self._limits,
-        )
-        self._health = Health(now, checks, self._changes(checks), report)
+    def _skip(self, due: Iterable[Look]) -> None:
+        """While the ledger does not answer a ping, nothing else is asked of it; what was seen grows old."""
+        for look in due:
+            look.due_at = time.monotonic() + look.every
+            self._fold(look.name)
 
-    def _changes(self, checks: tuple[Check, ...]) -> dict[str, datetime]:
-        before = {check.name: check.status for check in self._health.checks}
-        moment = datetime.now(UTC)
-        kept = self._health.changed_at
-        return {check.name: kept[check.name] if before.get(check.name) is check.status else moment for check in checks}
+    async def _watch_itself(self) -> None:
+        while True:
+            before = time.monotonic()
+            self._fold("process")
+            await asyncio.sleep(SELF_EVERY)
+            self.loop_lag = max(0.0, time.monotonic() - before - SELF_EVERY)
 
     async def _ask(self) -> NotReady | None:
         try:
@@ -200,4 +270,43 @@ class HealthWatch:
         except Exception:
             _log.exception("the readiness check failed in an unforeseen way")
             return NotReady.ERROR
+        self._schema_seen = pong.schema_version
         return None if pong.schema_version == self._schema_version else NotReady.SCHEMA
+
+    # Judging ------------------------------------------------------------
+
+    def _fold(self, look: str) -> None:
+        """Judge anew what this look tells of."""
+        self._kept = None
+        moment = datetime.now(UTC)
+        try:
+            process = self._process()
+            checks = judge(self._judged_ledger(), self._report, process, self._limits, self.age)
+        except Exception:
+            _log.exception("the health checks failed in an unforeseen way")
+            return
+        for check in checks:
+            if LOOK_OF[check.name] == look:
+                seen = self._with_error(check, look)
+                worsen, clear = self._limits.worsen, self._limits.clear
+                before = self._told.get(check.name)
+                self._told[check.name] = steady(before, seen, moment, worsen=worsen, clear=clear)
+        self._looks[look].judged_at = time.monotonic()
+
+    def _with_error(self, check: Check, look: str) -> Check:
+        """Of an error of ours only its number is told; the text is in the log."""
+        error_id = self._looks[look].error_id if self._looks[look].failed else ""
+        if not (error_id and check.output.startswith("not known")):
+            return check
+        return replace(check, output=f"{check.output} (error {error_id} in the log)")
+
+    def _judged_ledger(self) -> Ledger:
+        problem = judge_ping(self._ping, time.monotonic())
+        words = None if problem in (None, NotReady.SCHEMA) else IN_WORDS[problem]
+        return Ledger(
+            words,
+            self._ping.round_trip if self._ping else None,
+            IN_WORDS[problem] if problem is NotReady.SCHEMA else None,
+            self._schema_seen,
+            self._schema_version,
+        )

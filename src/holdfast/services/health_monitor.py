@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.core import telling
-from holdfast.core.health import Ledger, Limits, Process, Status, judge
+from holdfast.core.health import Ledger, Limits, Process, Status
+from holdfast.core.health_checks import judge
 from holdfast.core.limit_watch import Seen, look
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks
@@ -41,12 +42,14 @@ class HealthMonitor:
         sinks: Sinks,
         *,
         stale_after: float,
+        limits: Limits | None = None,
         new_id: Callable[[], UUID],
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._sinks = sinks
         self._stale_after = stale_after
+        self._limits = limits or Limits()
         self._turned = turned
         self._sqs = SqsWatch(queues)
         self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
@@ -70,7 +73,7 @@ class HealthMonitor:
         """One look. `strikes`: how many looks in a row each check has failed so far. `limits`: the totals then."""
         await self._sqs.step()
         report = await self._ledger.one(health_report(self._stale_after))
-        checks = judge(Ledger(None, None), report, 0.0, Process(sqs=self._sqs.seen), Limits())
+        checks = judge(Ledger(), report, Process(sqs=self._sqs.seen), self._limits)
         failing = {check.name: check for check in checks if check.status is Status.FAIL}
         strikes = {name: strikes.get(name, 0) + 1 for name in failing}
         found = [telling.failing(check) for name, check in failing.items() if strikes[name] >= STRIKES]

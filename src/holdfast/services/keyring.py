@@ -55,6 +55,11 @@ class KeyRing:
         self._task: asyncio.Task[None] | None = None
         self.in_use: bool | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its loop was started and turns no more."""
+        return self._task is not None and self._task.done()
+
     async def start(self) -> None:
         """Begin to read; returns at once."""
         self._task = asyncio.create_task(self._run())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from holdfast.core.health import Limits
 from holdfast.events import Sinks
 from holdfast.notify.channel import Channel
 from holdfast.postgres.ledger import AsyncLedger
@@ -34,6 +35,7 @@ class MonitorSettings:
     dlq_interval: float = 300.0
     sweep_interval: float = 5.0
     stale_after: float = 600.0
+    limits: Limits = field(default_factory=Limits)
 
 
 class _Loop(Protocol):
@@ -108,6 +110,7 @@ class Monitors:
                     list(self._channels),
                     self._sinks,
                     stale_after=settings.stale_after,
+                    limits=settings.limits,
                     new_id=self._new_id,
                     turned=turns.of(4),
                 )

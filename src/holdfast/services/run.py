@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -61,11 +62,13 @@ class Run:
         "_report",
         "_thread",
         "_worker_id",
+        "began_at",
         "begun",
         "context",
         "finished",
         "job",
         "kind",
+        "ran",
         "stop_reason",
         "stopped_at",
         "task",
@@ -94,6 +97,8 @@ class Run:
         self.stop_reason: StopReason | None = None
         self.stopped_at: float | None = None
         self.begun = False
+        self.began_at = time.monotonic()
+        self.ran = 0.0
         self.finished = False
         self.task: asyncio.Task[None] | None = None
         self._cancelled_for: tuple[StopReason, ...] = ()

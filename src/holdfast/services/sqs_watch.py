@@ -37,6 +37,11 @@ class SqsWatch:
         """The last answer about each queue that was asked about."""
         return tuple(self._seen[queue.url] for queue in self._queues if queue.url in self._seen)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its loop was started and turns no more."""
+        return self._task is not None and self._task.done()
+
     async def start(self) -> None:
         """Begin to ask; returns at once."""
         self._task = asyncio.create_task(self._run())

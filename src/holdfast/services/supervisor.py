@@ -118,6 +118,11 @@ class Supervisor:
                 self._kill_group(child, "second stop")
         self._stopping.set()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
+
     def workers(self) -> dict[UUID, int]:
         """Ids and pids of the worker processes that run now."""
         return {child.worker_id: child.process.pid for child in self._children.values() if child.spec.is_worker}
@@ -132,6 +137,8 @@ class Supervisor:
                 now - child.started_at,
                 now - child.heard_at,
                 now - child.progressed_at if child.spec.tells_progress else None,
+                child.progressed_at > child.started_at or not child.spec.tells_progress,
+                child.spec.on_demand,
             )
             for child in list(self._children.values())
         ]

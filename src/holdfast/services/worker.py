@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 from uuid import UUID
 
 from holdfast.core.kind import CANARY, Kind
@@ -44,6 +44,7 @@ from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
 from holdfast.services.isolation import Isolation
+from holdfast.services.job_counts import JobCounts
 from holdfast.services.periodic import Periodic
 from holdfast.services.pruner import Pruner
 from holdfast.services.pulse import Pulse
@@ -55,6 +56,9 @@ from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
 from holdfast.sqs.bell import WAIT, SqsListener
 from holdfast.sqs.client import queue_name
+
+if TYPE_CHECKING:  # its package is an extra
+    from holdfast.instrument.otel import Telemetry
 
 P = ParamSpec("P")
 
@@ -119,9 +123,11 @@ class Worker:
         sinks: Sinks | None = None,
         rng: random.Random | None = None,
         progressed: Callable[[], None] = lambda: None,
+        telemetry: "Telemetry | None" = None,
         exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._progressed = progressed
+        self._telemetry = telemetry
         self._exit_process = exit_process
         self._dsn = dsn
         self._kinds = kinds  # may grow while this runs
@@ -162,6 +168,7 @@ class Worker:
         self._ends = AsyncLedger(self._dsn, name=f"holdfast settler {self._id}")
         self._settler = Settler(self._ends, self._id, self._sinks, dice=self._rng.random)
         self._reporter = Reporter(self._ledger, self._id)
+        self._counts = JobCounts(self._ledger, self._id, self._sinks)
         self._deadlines = Deadlines()
         self._transactions = Transactions(self._dsn, self._id, lost_after=settings.timings.lost_after)
         self._pulse = Pulse()
@@ -195,6 +202,7 @@ class Worker:
         helpers = [
             loop.create_task(self._heartbeats()),
             loop.create_task(self._watch_itself()),
+            loop.create_task(self._counts.run()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
         listener = self._listener()
@@ -214,6 +222,7 @@ class Worker:
             if listener is not None:
                 listener.stop()
             leftovers = await self._drain()
+            await self._counts.tell()
             return await self._end(leftovers)
         except BaseException:
             # This process is about to end, and its handlers may run until then: their leases are not given up before.
@@ -395,7 +404,8 @@ class Worker:
             settlement = calls.Settlement(run.job.id, run.job.lease, "release")
         else:
             try:
-                settlement = await run.execute(self._threads, self._rng.random())
+                running = run.execute(self._threads, self._rng.random())
+                settlement = await (self._telemetry.processing(run.job, running) if self._telemetry else running)
             except Exception as error:
                 # An error of ours must not keep the slot, nor leave the job to a run that has ended.
                 stored = json.dumps({"type": type(error).__name__, "message": f"while the run was ended: {error!r}"})
@@ -408,7 +418,10 @@ class Worker:
     def _finish(self, run: Run, settlement: calls.Settlement | None) -> None:
         """The handler has ended: tell the ledger how. Its slot is free from here on, its lease is ours until then."""
         run.finished = True
+        run.ran = time.monotonic() - run.began_at
         self._wake.set()
+        if settlement is None and run.context.is_settled:
+            self._counts.ended(run.job, "succeeded", "complete", run.ran)
         if settlement is None or self._gone or self._leaving or run.stop_reason is StopReason.LOST:
             self._forget(run)
         elif run.context.is_unsure:
@@ -434,13 +447,15 @@ class Worker:
             return
         elif settled.verdict == "lost":
             self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
-        elif settlement.outcome == "fail" and settlement.error is not None:
-            self._sinks.emit(
-                JobFailed(
-                    run.job.id, run.job.kind, run.job.lease, settled.status or "",
-                    _summary(settlement.error), settlement.fingerprint or "",
-                )
-            )  # fmt: skip
+        else:
+            self._counts.ended(run.job, settled.status or "", settlement.outcome, run.ran)
+            if settlement.outcome == "fail" and settlement.error is not None:
+                self._sinks.emit(
+                    JobFailed(
+                        run.job.id, run.job.kind, run.job.lease, settled.status or "",
+                        _summary(settlement.error), settlement.fingerprint or "",
+                    )
+                )  # fmt: skip
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.job.id]

@@ -8,12 +8,11 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
 from holdfast.core.api_keys import Role
-from holdfast.web import health
+from holdfast.web import health, metrics
 from holdfast.web.api import jobs, keys
 from holdfast.web.auth import Authenticate, identity_of, require
+from holdfast.web.door import Door
 from holdfast.web.intake import Intake
-from holdfast.web.limiter_metrics import LimiterMetrics
-from holdfast.web.metrics import LedgerMetrics
 from holdfast.web.problems import install
 from holdfast.web.rate_limit import EXEMPT, RateLimitMiddleware
 from holdfast.web.services import ApiServices
@@ -45,9 +44,9 @@ def create_app(services: ApiServices) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.holdfast = services
-    app.state.metrics = LedgerMetrics(services.watch, LimiterMetrics(services.limiter))
+    app.state.metrics = metrics.registries(services)
     install(app)
-    for router in (health.router, jobs.router, keys.router):
+    for router in (health.router, metrics.router, jobs.router, keys.router):
         app.include_router(router)
 
     @app.get("/api/openapi.json", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
@@ -66,6 +65,7 @@ def create_app(services: ApiServices) -> FastAPI:
         exempt=EXEMPT,
         headers=settings.rate_limit_headers,
     )
+    app.add_middleware(Door)
     app.add_middleware(
         Authenticate,
         ring=services.ring,

@@ -1,6 +1,8 @@
-"""Probes, `/api/health` and `/metrics`: read from memory; no request runs a check or opens a connection.
+"""Probes and `/api/health`: four addresses with four meanings, all read from memory.
 
-The format is health+json (draft-inadarei-api-health-check-06). A caller without a key learns the status only.
+No request runs a check or opens a connection. `/livez`: restart this process if it fails. `/startupz`: wait with the
+others until it passes. `/readyz`: send requests here. `/api/health`: how the deployment is, for people and monitors;
+nothing is to be restarted for it. A caller without a key learns the status only.
 """
 
 import hashlib
@@ -12,13 +14,12 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from holdfast.core.api_keys import Role
-from holdfast.core.health import Check, Status
+from holdfast.core.health import Status
 from holdfast.services.health import Health
 from holdfast.web.auth import caller_of, require
-from holdfast.web.metrics import LedgerMetrics
+from holdfast.web.health_format import describe, describe_check, draft, draft_check
 from holdfast.web.problems import RETRY_AFTER, Problem
 from holdfast.web.services import services_of
 
@@ -26,85 +27,126 @@ router = APIRouter(tags=["health"])
 
 #: Seconds that a passing answer may be kept by whoever asked.
 MAX_AGE = 5
+#: Seconds of lag with which an event loop is as good as stuck.
+LONGEST_LAG = 30.0
 _NO_STORE = {"Cache-Control": "no-store"}
+_DRAFT = "application/health+json"
 
 
 @router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
-async def livez() -> JSONResponse:
-    """Whether the event loop turns: no I/O."""
-    return JSONResponse({"status": "pass"}, headers=_NO_STORE)
+async def livez(request: Request) -> JSONResponse:
+    """Whether this process makes progress: its event loop, and each loop of its own. Nothing else is its fault."""
+    services = services_of(request)
+    stuck, lag = services.stuck(), services.watch.loop_lag
+    if lag > LONGEST_LAG:
+        stuck.append(f"the event loop lags {lag:.0f} s")
+    return _probe(request, "stuck" if stuck else None, {"stuck": stuck, "loop_lag_s": round(lag, 3)})
 
 
 @router.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
 async def readyz(request: Request) -> JSONResponse:
-    """Whether to send requests here: read from a snapshot, no I/O."""
-    reason = services_of(request).watch.readiness()
-    if reason is None:
-        return JSONResponse({"status": "pass"}, headers=_NO_STORE)
-    return JSONResponse({"status": "fail", "reason": reason.value}, status_code=503, headers=_NO_STORE)
+    """Whether to send requests here: started, with the schema of this version, and not draining.
+
+    `?database`: also whether the ledger answers.
+    """
+    watch = services_of(request).watch
+    reason = watch.readiness(database="database" in request.query_params)
+    return _probe(request, reason and reason.value, {"asked_for": sorted(request.query_params)})
+
+
+@router.api_route("/startupz", methods=["GET", "HEAD"], include_in_schema=False)
+async def startupz(request: Request) -> JSONResponse:
+    """Whether this process has begun its work; whatever else is down."""
+    watch = services_of(request).watch
+    return _probe(request, None if watch.started else "starting", {"started": watch.started})
 
 
 @router.head("/api/health", include_in_schema=False)
 @router.get("/api/health")
-async def health(request: Request) -> Response:
-    """How this deployment is. 200 while it passes or warns, 503 when it fails."""
-    known = services_of(request).watch.health()
-    may_look = caller_of(request.scope).may_look
-    body = describe(known) if may_look else {"status": known.status}
-    return _answer(request, known, body, is_public=not may_look)
+async def health(request: Request, exclude: str = "", verbose: str | None = None) -> Response:
+    """How this deployment is. 200 while it passes or warns, 503 when it fails.
+
+    exclude: checks that do not count, comma-separated. verbose: also how the checks themselves are doing.
+    """
+    watch = services_of(request).watch
+    known = watch.health()
+    if not caller_of(request.scope).may_look:
+        if exclude:
+            raise Problem(401, "which checks count is for callers with a key; send one as Authorization: Bearer hf_...")
+        return _answer(request, known, {"status": known.status}, is_public=True)
+    known = _without(known, exclude)
+    body = draft(known) if _wants_draft(request) else describe(known)
+    if verbose is not None:
+        body["looks"] = {
+            look.name: {
+                "every_s": look.every,
+                "took_ms": round(look.took * 1000, 2),
+                "failed_in_a_row": look.failed,
+                "seen_s_ago": None if look.seen_at is None else round(time.monotonic() - look.seen_at, 1),
+            }
+            for look in watch.looks()
+        }
+    return _answer(request, known, body, is_public=False)
 
 
 @router.get("/api/health/{name}", dependencies=[Depends(require(Role.ADMIN, Role.CANARY))])
 async def one_check(request: Request, name: str) -> Response:
-    """One check: database, workers, queues, jobs, stale_jobs, dead_letters, monitors, rate_limits."""
+    """One check: database, schema, workers, queues, ringer, jobs, stale_jobs, dead_letters, monitors, rate_limits."""
     known = services_of(request).watch.health()
     for check in known.checks:
         if check.name == name:
             only = Health(known.at, (check,), known.changed_at)
-            return _answer(request, only, _describe_check(check, known), is_public=False)
-    raise Problem(404, f"there is no check {name!r:.60}; there are: {', '.join(check.name for check in known.checks)}")
+            body = draft_check(check, only) if _wants_draft(request) else describe_check(check, only)
+            return _answer(request, only, body, is_public=False, status=check.status)
+    raise Problem(404, f"there is no check {name!r:.60}; there are: {_names(known)}")
 
 
-@router.get("/metrics", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
-async def scrape(request: Request) -> Response:
-    """The ledger's totals for Prometheus: read from a snapshot, no I/O."""
-    metrics: LedgerMetrics = request.app.state.metrics
-    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
+def _probe(request: Request, problem: str | None, details: Mapping[str, Any]) -> JSONResponse:
+    body: dict[str, Any] = {"status": "fail" if problem else "pass"}
+    if problem:
+        body["reason"] = problem
+    if "verbose" in request.query_params and caller_of(request.scope).may_look:
+        body |= details
+    headers = {**_NO_STORE, "Retry-After": str(RETRY_AFTER)} if problem else _NO_STORE
+    return JSONResponse(body, status_code=503 if problem else 200, headers=headers)
 
 
-def describe(known: Health) -> dict[str, Any]:
-    """The whole, in the draft's form: an object of checks, each a list of one."""
-    return {
-        "status": known.status,
-        "output": "; ".join(f"{check.name}: {check.output}" for check in known.checks if check.output),
-        "checks": {check.name: [_describe_check(check, known)] for check in known.checks},
-    }
+def _without(known: Health, exclude: str) -> Health:
+    left_out = {name.strip() for name in exclude.split(",")} - {""}
+    unknown = left_out - {check.name for check in known.checks}
+    if unknown:
+        raise Problem(400, f"exclude: there is no check {min(unknown)!r:.60}; there are: {_names(known)}")
+    return Health(known.at, tuple(each for each in known.checks if each.name not in left_out), known.changed_at)
 
 
-def _describe_check(check: Check, known: Health) -> dict[str, Any]:
-    found: dict[str, Any] = {"status": check.status}
-    if check.output:
-        found["output"] = check.output
-    if check.name in known.changed_at:
-        found["changed_at"] = known.changed_at[check.name].isoformat(timespec="seconds")
-    return {**found, "observed": check.observed}
+def _names(known: Health) -> str:
+    return ", ".join(check.name for check in known.checks)
 
 
-def _answer(request: Request, known: Health, body: Mapping[str, Any], *, is_public: bool) -> Response:
-    age = max(0.0, time.monotonic() - known.at)
-    has_failed = known.status is Status.FAIL
+def _wants_draft(request: Request) -> bool:
+    return _DRAFT in request.headers.get("accept", "")
+
+
+def _answer(
+    request: Request, known: Health, body: Mapping[str, Any], *, is_public: bool, status: Status | None = None
+) -> Response:
+    has_failed = (status or known.status) is Status.FAIL
     headers = {"Vary": "Accept, Authorization"}
-    if is_public and not has_failed:
-        headers["Cache-Control"] = f"public, max-age={max(0, math.floor(MAX_AGE - age))}"
+    content = json.dumps(body).encode()
+    if has_failed:
+        headers |= {**_NO_STORE, "Retry-After": str(RETRY_AFTER)}
+    elif is_public:
+        left = MAX_AGE - max(0.0, time.monotonic() - known.at)
+        headers["Cache-Control"] = f"public, max-age={max(0, math.floor(left))}"
+        headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        if _is_known(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
     else:
         headers |= _NO_STORE
-    if has_failed:
-        headers["Retry-After"] = str(RETRY_AFTER)
-    content = json.dumps(body).encode()
-    if is_public and not has_failed:
-        headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-    wants_draft = "application/health+json" in request.headers.get("accept", "")
-    media_type = "application/health+json" if wants_draft else "application/json"
+    media_type = _DRAFT if _wants_draft(request) else "application/json"
     return Response(content, 503 if has_failed else 200, headers, media_type=media_type)
+
+
+def _is_known(header: str, etag: str) -> bool:
+    """Whether If-None-Match names this version, compared weakly (RFC 9110, 13.1.2)."""
+    return any(each.strip().removeprefix("W/") in (etag, "*") for each in header.split(","))

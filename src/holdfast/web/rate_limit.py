@@ -25,7 +25,7 @@ Identifier = Callable[[Scope], str | Awaitable[str]]
 Cost = int | Callable[[Scope], int]
 
 #: What must answer whatever else happens: probes, and the scrape that tells why.
-EXEMPT = frozenset({"/livez", "/readyz", "/metrics", "/api/health"})
+EXEMPT = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/api/health"})
 #: What the middleware's policy is called where it has no name of its own, in headers and in the ledger.
 DEFAULT = "default"
 #: What a route's policy is called there: its path, as far as a name may be that long.

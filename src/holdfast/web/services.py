@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from holdfast.core.health import Limiter, Limits, Process
+from holdfast.core.health import Limiter, Limits, Pool, Process
 from holdfast.core.kind import Kind
 from holdfast.core.ratelimit import Policy
 from holdfast.postgres.ledger import LedgerPool
@@ -76,13 +76,23 @@ class ApiServices:
         )
         await self.ledger.close()
 
+    def stuck(self) -> list[str]:
+        """Which of the loops in the background do not turn; each is to turn for as long as the process lives."""
+        ended = {"keys": self.ring.has_ended, "SQS queues": self.sqs.has_ended}
+        return self.watch.stuck() + [f"the loop of {name} has ended" for name, has_ended in ended.items() if has_ended]
+
     async def _write_out(self) -> None:
         await self.enqueuer.idle()
         if self._bells is not None:
             await self._bells.close()
 
     def _process(self) -> Process:
-        return Process(limiter=_seen(self.limiter.report()), sqs=self.sqs.seen, channels=tuple(self.settings.channels))
+        return Process(
+            limiter=_seen(self.limiter.report()),
+            pool=Pool(*self.ledger.usage()),
+            sqs=self.sqs.seen,
+            channels=tuple(self.settings.channels),
+        )
 
 
 def _seen(report: LimiterReport) -> Limiter:

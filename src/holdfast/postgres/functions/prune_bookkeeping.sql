@@ -1,5 +1,5 @@
 -- Forget what only served for a while: idempotency keys after a day, canary keys that have expired, services that were not
--- seen for a day; dead letters that are gone, resolved incidents and delivered notifications after 90 days. One bounded step;
+-- seen for a day; minutes of job_stats after 8 days; totals of kinds that nothing happened to, dead letters that are gone, resolved incidents and delivered notifications after 90 days. One bounded step;
 -- returns how many rows went.
 CREATE OR REPLACE FUNCTION holdfast.prune_bookkeeping(max_rows integer DEFAULT 10000) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -20,6 +20,16 @@ AS $function$
     ), services AS (
         DELETE FROM holdfast.services s
         WHERE s.seen_at < (SELECT holdfast.clock()) - interval '1 day'
+        RETURNING 1
+    ), stats AS (
+        DELETE FROM holdfast.job_stats s
+        USING (SELECT o.minute, o.queue, o.kind FROM holdfast.job_stats o
+               WHERE o.minute < (SELECT holdfast.clock()) - interval '8 days' LIMIT max_rows) old
+        WHERE (s.minute, s.queue, s.kind) = (old.minute, old.queue, old.kind)
+        RETURNING 1
+    ), totals AS (
+        DELETE FROM holdfast.job_stats s
+        WHERE s.minute = 'infinity' AND s.last_at < (SELECT holdfast.clock()) - interval '90 days'
         RETURNING 1
     ), letters AS (
         DELETE FROM holdfast.dead_letters d
@@ -42,5 +52,6 @@ AS $function$
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM letters) + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents)
-         + (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services);
+         + (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services)
+         + (SELECT count(*) FROM stats) + (SELECT count(*) FROM totals);
 $function$;

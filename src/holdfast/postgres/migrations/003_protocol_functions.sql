@@ -1410,6 +1410,17 @@ BEGIN
         WHERE e.id > _from AND e.id <= _upto
         GROUP BY k.key) c;
 
+    -- A death by rescue is settled by no worker, so it is counted here, among those that workers count (job_stats).
+    INSERT INTO holdfast.job_stats AS s (minute, queue, kind, dead, waits, runs, last_at)
+    SELECT p.minute, d.queue, d.kind, d.many, array_fill(0, ARRAY[19]), array_fill(0, ARRAY[19]), _now
+    FROM (SELECT j.queue, j.kind, count(*) AS many
+          FROM holdfast.job_events e JOIN holdfast.jobs j ON j.id = e.job_id
+          WHERE e.id > _from AND e.id <= _upto AND e.event IN ('rescue', 'crash') AND e.details ->> 'status' = 'dead'
+          GROUP BY j.queue, j.kind) d
+    CROSS JOIN (VALUES (date_trunc('minute', _now)), ('infinity'::timestamptz)) AS p (minute)
+    ORDER BY p.minute, d.queue, d.kind
+    ON CONFLICT (minute, queue, kind) DO UPDATE SET dead = s.dead + EXCLUDED.dead, last_at = EXCLUDED.last_at;
+
     _totals := _totals || coalesce(_new, '{}');
     UPDATE holdfast.monitors AS m
     SET swept_at = _now,
@@ -1425,6 +1436,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '5d956b44ab0e900f4fec7f28c4cd470fc803e33f24e49c08a39961a675afcbd9');
+    VALUES (3, '003_protocol_functions', '7da9f1728a990bad382e03217c242c843afb040e63fe8a76aad6d79f34aef0c4');
 END
 $holdfast$;

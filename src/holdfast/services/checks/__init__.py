@@ -1,1 +1,1 @@
-"""What `holdfast verify` looks at: each module examines one side of a running deployment and returns findings."""
+"""What `holdfast doctor` looks at: each module examines one side of a running deployment and returns findings."""

@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 
 from holdfast.core.findings import Finding, Verdict
+from holdfast.postgres.dsn import parse
 from holdfast.services.checks.deployment import Deployment
 
 #: A request that went through a proxy counts as a stranger's, also from this machine.
-_STRANGER = {"Via": "1.1 holdfast-verify"}
+_STRANGER = {"Via": "1.1 holdfast-doctor"}
 _HEALTH = "health endpoint"
 
 
@@ -54,11 +55,21 @@ async def check_privacy(deployment: Deployment) -> Finding:
     """Whether a caller without a key learns the status only."""
     answer = await deployment.http.get("/api/health", headers=_STRANGER)
     extra = sorted(set(_json(answer)) - {"status"})
+    said = f"{answer.text} {answer.headers}"
+    extra += [what for what, secret in _secrets(deployment) if secret in said]
     code = "a caller without a key learns the status only"
     if extra:
         fix = "this is a defect of Holdfast: keep the address from strangers, and report it"
         return Finding("health.private", _HEALTH, Verdict.FAIL, f"strangers learn {', '.join(extra)}", code, fix)
     return Finding("health.private", _HEALTH, Verdict.PASS, "strangers learn the status only", code)
+
+
+def _secrets(deployment: Deployment) -> list[tuple[str, str]]:
+    """What nobody should read in an answer, and what it is; short names could be in it by chance."""
+    parts = parse(deployment.dsn)
+    found = [(f"the database's {name}", parts.get(name, "")) for name in ("host", "password", "user", "dbname")]
+    found += [("a queue's address", queue.url) for queue in deployment.queues]
+    return [(what, secret) for what, secret in found if len(secret) > 5 and secret not in str(deployment.http.base_url)]
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

@@ -28,6 +28,9 @@ class Deployment:
     queues: Sequence[WatchedQueue] = ()
     slack: SecretStr | None = None
     send_test: bool = False
+    e2e: bool = False
+    drain_timeout: float = 30.0
+    termination_grace: float | None = None
     token: str | None = None
     detour: str = ""
     target: Target | None = None

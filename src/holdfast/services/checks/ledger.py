@@ -8,9 +8,8 @@ from collections.abc import Collection
 from holdfast.core.findings import Finding, Verdict
 from holdfast.errors import DatabaseError, DatabaseRefused, SchemaMismatch
 from holdfast.postgres import reads
-from holdfast.postgres.dsn import is_rest
+from holdfast.postgres.dsn import is_rest, is_supabase_direct
 from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
-from holdfast.postgres.schema import differences, expected, schema_catalog
 from holdfast.services.checks.deployment import Deployment
 
 DATABASE = "database"
@@ -34,6 +33,10 @@ async def check_database(deployment: Deployment) -> Finding:
         return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix)
     except DatabaseError as error:
         fix = "start the database, or set DATABASE_URL to the one that runs"
+        if is_supabase_direct(deployment.dsn):
+            fix = (
+                "this host has IPv6 only, unless the project bought IPv4: take the session pooler's address (port 5432)"
+            )
         return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix, unreachable=True)
     milliseconds = (time.monotonic() - began) * 1000
     found = f"{deployment.where} answers in {milliseconds:.0f} ms"
@@ -64,22 +67,6 @@ async def check_migrations(deployment: Deployment) -> Finding:
             return Finding("migrations.head", "migrations", Verdict.FAIL, f"{state}: {_some(names)}", code, fix)
     found = f"all applied, the last {_when(statuses)}"
     return Finding("migrations.head", "migrations", Verdict.PASS, found, code)
-
-
-async def check_schema(deployment: Deployment) -> Finding:
-    """Whether everything that the applied migrations make is there as they make it."""
-    statuses = await asyncio.to_thread(migrate_status, deployment.dsn)
-    applied = [status.version for status in statuses if status.state == "applied"]
-    code = f"{len(expected())} objects, compared one by one"
-    if len(applied) < len(load()):
-        return Finding("schema.complete", "schema", Verdict.SKIP, "not before all migrations are applied", code)
-    found = differences(await deployment.ledger.call(schema_catalog()), applied)
-    wrong = [f"{each.kind} {each.name} {each.what}" for each in found if each.file is not None]
-    if wrong:
-        return Finding("schema.complete", "schema", Verdict.FAIL, _some(wrong), code, "see: holdfast migrate verify")
-    return Finding(
-        "schema.complete", "schema", Verdict.PASS, "tables, indexes, functions, grants as they should be", code
-    )
 
 
 async def check_objects(deployment: Deployment) -> list[Finding]:

@@ -78,7 +78,7 @@ async def _miscounted(deployment: Deployment, found: str, code: str, alone: int)
         more = await _alone(deployment) - alone
         if more > 0:
             found += f"; {more} meanwhile were decided in memory, since the database did not answer in time"
-            fix = "run verify again; if it stays so: is the database, or the machine of the API, too busy?"
+            fix = "run holdfast doctor again; if it stays so: is the database, or the machine of the API, too busy?"
             return Finding(_ID, _COMPONENT, Verdict.WARN, found, code, fix)
         await asyncio.sleep(PAUSE)
     fix = "is a proxy answering in the API's place, or do its instances use different databases or limits?"

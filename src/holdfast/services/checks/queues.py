@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.errors import QueueError
+from holdfast.errors import QueueError, QueueRefused
 from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.sqs.client import QueueAttributes, Sqs, queue_name
+from holdfast.sqs.policy import statement
 
 DEADLINE = 10.0
 DAY = 86400
@@ -31,6 +32,9 @@ async def _check(queue: WatchedQueue) -> list[Finding]:
         async with asyncio.timeout(DEADLINE):
             attributes = await sqs.attributes(queue.url)
             dead = await _dead_letters(sqs, attributes)
+    except QueueRefused as error:
+        fix = f"give these credentials the policy {statement(queue.url, queue.role)}"
+        return [Finding(f"sqs.{queue.role}.answers", component, Verdict.FAIL, str(error), code, fix)]
     except (QueueError, TimeoutError) as error:
         found = str(error) or f"{name} did not answer within {DEADLINE:g} s"
         fix = "is the URL right, does the endpoint answer, and may these credentials ask (sqs:GetQueueAttributes)?"

@@ -22,6 +22,7 @@ from holdfast.postgres.supabase import KeyKind, jwt_claims, key_kind
 from holdfast.services.migrator import Target
 
 COMPONENT = "routes"
+NAMES = {"routes": COMPONENT}
 #: Seconds: to resolve a name, to connect, to be answered.
 DEADLINE = 5.0
 SESSION_PORT, TRANSACTION_PORT = 5432, int(POOLER_PORT)

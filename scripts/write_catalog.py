@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write src/holdfast/postgres/schema.json: what the migrations make, object by object. `--check` only compares.
+"""Write src/holdfast/postgres/catalog.json: what the migrations make, object by object. `--check` only compares.
 
 A server of its own is started, with Supabase's roles, and each file is applied in turn.
 """
@@ -15,7 +15,7 @@ from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import load
 from holdfast.postgres.schema import CATALOG
 
-PATH = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres" / "schema.json"
+PATH = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres" / "catalog.json"
 LENT = PATH.parent / "functions" / "schema_catalog.sql"
 #: The file that makes that function.
 FIRST = 10
@@ -64,7 +64,7 @@ def main() -> int:
     if "--check" not in sys.argv:
         PATH.write_text(wanted)
         return 0
-    print("up to date" if is_current else "schema.json is not what the migrations make: run scripts/write_schema.py")
+    print("up to date" if is_current else "catalog.json is not what the migrations make: run scripts/write_catalog.py")
     return 0 if is_current else 1
 
 

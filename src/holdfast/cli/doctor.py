@@ -1,9 +1,12 @@
-"""`holdfast verify` (also `doctor`): examine the running deployment, with the way out for what is wrong."""
+"""`holdfast doctor` (also `verify`): examine the running deployment, with the exact fix for what is wrong."""
 
 import asyncio
 import contextlib
+import difflib
 import socket
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +18,7 @@ from holdfast.app import new_id
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting, sqs_queues
 from holdfast.cli.output import clean, print_json, show, table
 from holdfast.cli.reaching import target_of
+from holdfast.cli.repairs import carry_out, repairs_of
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
@@ -32,48 +36,110 @@ STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red", Ve
 #: Seconds that a request to the API, or a call to the database, may take.
 DEADLINE = 5.0
 
+
+class FailOn(StrEnum):
+    """What makes the exit code say so."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
 Url = Annotated[str | None, setting("url")]
 
 
-def verify(
+def doctor(
     *,
     url: Url = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="A,B", help="These lines, or those whose ids begin so: schema,jobs.")
+    ] = None,
+    list_lines: Annotated[bool, typer.Option("--list", help="Print the id of each line, and examine nothing.")] = False,
+    e2e: Annotated[
+        bool,
+        typer.Option(
+            "--e2e", help="Also time a canary job, and have one die until its alert is delivered: up to 90 s."
+        ),
+    ] = False,
     send_test: Annotated[bool, typer.Option("--send-test", help="Post a test to Slack.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired by itself, and look again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --fix: only say what would be done.")] = False,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="warn: exit with 4 where something warns.")
+    ] = FailOn.FAIL,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine the deployment that runs: database, schema, workers, monitors, jobs, queues, API, health, limits,
-    settings.
+    """Examine the deployment that runs: database, access, schema, workers, monitors, jobs, queues, alerts, API, health,
+    limits, settings.
 
-    It sends one canary job through each queue, and hits the rate limit with a key of its own; it changes nothing else.
-    Exit codes: 0 nothing failed; 1 something did; 3 the database or the API cannot be reached.
+    It sends one canary job through each queue, and hits the rate limit with a key of its own; it changes nothing else
+    unless told by --fix. Exit codes: 0 nothing failed; 1 something did; 2 wrong usage or settings; 3 the database or
+    the API cannot be reached; 4 something warns, with --fail-on warn.
     """
+    if dry_run and not fix:
+        raise ConfigurationError("--dry-run says what --fix would do; give both")
     settings = read_settings(database_url, data_dir, url=url)
-    findings = asyncio.run(_examine(settings, send_test=send_test, as_json=as_json))
+    wanted = [each.strip() for each in (only or "").split(",") if each.strip()]
+    findings, lines = asyncio.run(_examine(settings, wanted, _How(e2e, send_test, list_lines, as_json)))
+    if list_lines:
+        _show_lines(lines, as_json)
+        raise typer.Exit
+    repairs = repairs_of(findings) if fix else []
+    if repairs and carry_out(repairs, asyncio.run(_database(settings))[0], dry_run=dry_run):
+        findings, _ = asyncio.run(_examine(settings, wanted, _How(False, False, False, as_json)))
     verdict = overall(findings)
     if as_json:
         print_json(overall=verdict, findings=findings, components=by_component(findings))
     else:
         _show_table(findings)
         show(Text.assemble("\noverall: ", (verdict.value, f"bold {STYLES[verdict]}")))
-    raise typer.Exit(exit_code(findings))
+    raise typer.Exit(exit_code(findings, warns_count=fail_on is FailOn.WARN))
 
 
-async def _examine(settings: Settings, *, send_test: bool, as_json: bool) -> list[Finding]:
+@dataclass(frozen=True)
+class _How:
+    """How to examine."""
+
+    e2e: bool
+    send_test: bool
+    list_lines: bool
+    as_json: bool
+
+
+async def _examine(settings: Settings, only: Sequence[str], how: _How) -> tuple[list[Finding], dict[str, str]]:
+    """What is found, said line by line; and every line that there can be."""
     findings = []
-    async with _deployment(settings, send_test=send_test) as deployment:
-        async for finding in Doctor(deployment, new_id=new_id).examine():
-            findings.append(finding)
-            if not as_json:
-                show(*_lines(finding))
-    return findings
+    async with _deployment(settings, how) as deployment:
+        doctor = Doctor(deployment, new_id=new_id, only=only)
+        lines = doctor.lines()
+        unknown = [each for each in only if not any(f"{id}.".startswith(f"{each}.") for id in lines)]
+        if unknown and not any(each.startswith("sqs") for each in unknown):
+            near = difflib.get_close_matches(unknown[0], lines, n=1)
+            advice = f"did you mean {near[0]}?" if near else "holdfast doctor --list tells all"
+            raise ConfigurationError(f"--only {unknown[0]!r:.60}: there is no such line; {advice}")
+        if not how.list_lines:
+            async for finding in doctor.examine():
+                findings.append(finding)
+                if not how.as_json:
+                    show(*_lines(finding))
+    return findings, lines
+
+
+def _show_lines(lines: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json(lines=[{"id": id, "component": component} for id, component in lines.items()])
+        return
+    rows = table("ID", "COMPONENT")
+    for id, component in lines.items():
+        rows.add_row(id, component)
+    show(rows)
 
 
 @contextlib.asynccontextmanager
-async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[Deployment]:
+async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment]:
     dsn, where, detour = await _database(settings)
-    ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
+    ledger = AsyncLedger(dsn, name="holdfast doctor", deadline=DEADLINE)
     try:
         services = await _services(ledger)
         async with httpx.AsyncClient(base_url=_address(settings, services), timeout=DEADLINE) as http:
@@ -86,7 +152,10 @@ async def _deployment(settings: Settings, *, send_test: bool) -> AsyncIterator[D
                 settings.stale_after,
                 queues=_queues(settings, services),
                 slack=settings.slack_webhook_url,
-                send_test=send_test,
+                send_test=how.send_test,
+                e2e=how.e2e,
+                drain_timeout=settings.drain_timeout,
+                termination_grace=settings.termination_grace,
                 token=settings.api_key.get_secret_value() if settings.api_key else None,
                 detour=detour,
                 target=target_of(settings),

@@ -1,4 +1,4 @@
-"""`holdfast verify` beside a deployment that runs, and that is then frozen, throttled, or left with old settings."""
+"""`holdfast doctor`, also called `verify`, beside deployments that run, stand still, or have old settings."""
 
 import json
 import re
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from holdfast.app import new_id
-from holdfast.cli.verify import _address, _services
+from holdfast.cli.doctor import _address, _services
 from holdfast.config import Settings
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
@@ -39,6 +40,10 @@ def verify(folder: Path, *args: str, **given: str) -> Answer:
     return holdfast("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
+def doctor(folder: Path, *args: str, **given: str) -> Answer:
+    return holdfast("doctor", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
+
+
 def verdicts(answer: Answer) -> dict[str, str]:
     return {each["id"]: each["verdict"] for each in json.loads(answer.out)["findings"]}
 
@@ -53,7 +58,7 @@ def swept(folder: Path, database: str) -> bool:
 
 
 def test_beside_up_every_line_passes_and_what_is_wrong_later_is_said(folder: Path, database: str) -> None:
-    where = {"DATABASE_URL": database}
+    where = {"DATABASE_URL": database, "HOLDFAST_TERMINATION_GRACE": "60"}
     with running("up", "tasks:hf", "--port", "0", cwd=folder, HOLDFAST_RUN_DIR=str(folder / "run"), **where) as up:
         url = address(up)
         eventually(ready(url, 200), up.explain)
@@ -131,3 +136,40 @@ def test_an_address_that_is_none_is_refused(folder: Path) -> None:
     answer = verify(folder, "--url", "jobs.example.org")
     assert answer.code == 2
     assert "url from the command line: it must look like https://jobs.example.org" in answer.err
+
+
+def test_lines_are_listed_and_chosen_by_their_ids(folder: Path, database: str) -> None:
+    where = {"DATABASE_URL": database}
+    listed = json.loads(doctor(folder, "--list", "--json", **where).out)["lines"]
+    ids = [each["id"] for each in listed]
+    assert {"database.answers", "schema.drift", "limits.refuse"} <= set(ids)
+    assert "schema.drift" in doctor(folder, "--list", **where).out
+    only = doctor(folder, "--json", "--only", "schema.drift,access", **where)
+    assert (only.code, set(verdicts(only))) == (0, {"schema.drift", "access.grants", "access.rows", "access.strangers"})
+    wrong = doctor(folder, "--only", "schema.drfit", **where)
+    assert (wrong.code, "did you mean schema.drift?" in wrong.err) == (2, True)
+
+
+def test_what_is_broken_is_repaired_when_it_is_asked_for_and_only_then(folder: Path, database: str) -> None:
+    where = {"DATABASE_URL": database}
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("DROP INDEX holdfast.jobs_finished")
+        broken = doctor(folder, "--json", "--only", "schema.drift", **where)
+        assert (broken.code, finding(broken, "schema.drift")["verdict"]) == (1, "fail")
+        asked = doctor(folder, "--only", "schema.drift", "--fix", "--dry-run", **where)
+        assert asked.code == 1
+        assert "would do: DELETE FROM holdfast.schema_migrations WHERE version IN (1)" in asked.err
+        assert "would do: holdfast migrate up" in asked.err
+        repaired = doctor(folder, "--only", "schema.drift", "--fix", **where)
+        assert (repaired.code, "doing: holdfast migrate up" in repaired.err) == (0, True), repaired.err
+        assert conn.execute("SELECT to_regclass('holdfast.jobs_finished') IS NOT NULL").fetchone() == (True,)
+    assert doctor(folder, "--dry-run", **where).code == 2
+
+
+def test_warnings_end_with_an_exit_code_of_their_own_where_they_count(folder: Path, database: str) -> None:
+    where = {"DATABASE_URL": database}
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("SELECT holdfast.register_worker(gen_random_uuid(), '{}')")
+        conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock() - interval '9 s', lost_after = '25 s'")
+        codes = [doctor(folder, "--only", "workers.beats", *more, **where).code for more in ([], ["--fail-on", "warn"])]
+    assert codes == [0, 4]

@@ -1,0 +1,2 @@
+-- A canary that died as it was meant to leaves nothing behind.
+DELETE FROM holdfast.jobs WHERE id = %(id)s::uuid AND kind = 'holdfast.canary' AND status = 'dead' RETURNING id
