@@ -76,6 +76,8 @@ def is_local(dsn: str) -> bool:
     >>> is_local("postgresql:///app"), is_local("postgresql://db.example.org/app")
     (True, False)
     """
+    if is_rest(dsn):
+        return False
     parts = parse(dsn)
     hosts = (parts.get("hostaddr") or parts.get("host") or "").split(",")
     return all(not host or host.startswith(("/", "@")) or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
