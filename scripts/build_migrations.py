@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 POSTGRES = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres"
-MIGRATIONS, FUNCTIONS = POSTGRES / "migrations", POSTGRES / "functions"
+MIGRATIONS, FUNCTIONS, STATEMENTS = POSTGRES / "migrations", POSTGRES / "functions", POSTGRES / "sql"
 
 #: Function migrations, in the order of creation: a function in SQL must find what it calls.
 FROM_FUNCTIONS = {
@@ -54,7 +54,6 @@ FROM_FUNCTIONS = {
         "rate_limit_leave",
         "rate_limit_prune",
         "check_rate_limit",
-        "holdfast_check_rate_limit",
         "rate_limit_address",
         "postgrest_rate_limit",
     ),
@@ -86,6 +85,8 @@ FROM_FUNCTIONS = {
         "declare_schedules",
         "tick_schedule",
     ),
+    "009_access": ("secure_schema", "expose_functions"),
+    "010_functions_over_https": ("schema_catalog", "functions_over_https"),
     "013_health": (
         "note_job_stats",
         "prune_bookkeeping",
@@ -102,12 +103,76 @@ FROM_FUNCTIONS = {
     ),
 }
 
+#: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
+#: stands in the statement's comment; the body is the statement.
+FROM_STATEMENTS = {
+    "010_functions_over_https": (
+        "adopt_notifications",
+        "announce_channels",
+        "announce_service",
+        "begin_sweep",
+        "create_api_key",
+        "end_sweep",
+        "enqueue",
+        "enqueue_once",
+        "enqueue_one",
+        "job",
+        "job_events",
+        "job_outcomes",
+        "key_ring",
+        "list_api_keys",
+        "list_jobs",
+        "list_queues",
+        "list_rate_limits",
+        "list_schedules",
+        "list_services",
+        "list_workers",
+        "live_kinds",
+        "locked_stale_jobs",
+        "matching_ids",
+        "matching_jobs",
+        "migration_records",
+        "note_api_key_use",
+        "open_incidents",
+        "pause_channel",
+        "pause_queues",
+        "pause_schedule",
+        "ping",
+        "probe_find_stale_jobs",
+        "probe_rate_limit_requests",
+        "probe_stale_jobs_view",
+        "rate_limit_rules",
+        "rate_limit_table",
+        "remove_schedule",
+        "revoke_api_key",
+        "ring",
+        "run_status",
+        "schema_owner",
+        "show_rate_limits",
+        "suspects_waiting",
+        "top_rate_limits",
+        "withdraw_service",
+    ),
+}
+
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
 
 #: Nothing in the schema is for everybody: Postgres grants EXECUTE on new functions to PUBLIC by itself.
 REVOKE = """
 REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
+"""
+#: From 009 on one function says who may do what; a migration that adds anything ends with it.
+FIRST_SECURED = 9
+EXPOSE = "\nSELECT holdfast.expose_functions(ARRAY[{names}]);\nNOTIFY pgrst, 'reload schema';\n"
+SECURE = "\nSELECT holdfast.secure_schema();\n"
+
+OF_A_STATEMENT = """\
+{why}CREATE OR REPLACE FUNCTION holdfast.{signature}
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+{body}$function$;
 """
 
 HEADER = """\
@@ -141,10 +206,38 @@ $holdfast$;
 SEAL = "-- The checksum below covers every byte above this line.\n"
 
 
+def from_statement(name: str) -> str:
+    """A statement of sql/ as a function: its named parameters become $1, $2, in the order of its signature."""
+    lines = (STATEMENTS / f"{name}.sql").read_text().splitlines(keepends=True)
+    comment = [line for line in lines if line.startswith("--")]
+    first = next((number for number, line in enumerate(comment) if line.startswith("-- RPC ")), None)
+    if first is None:
+        raise SystemExit(f"{name}.sql has no line that begins with -- RPC and tells its signature")
+    signature = "\n    ".join(line.removeprefix("-- ").removeprefix("RPC ").strip() for line in comment[first:])
+    arguments = signature[signature.index("(") + 1 : signature.index(")")]
+    names = [each.split()[0].strip('"') for each in arguments.split(",") if each.strip()]
+    body = "".join(line for line in lines if not line.startswith("--"))
+    for number, argument in enumerate(names, start=1):
+        body = body.replace(f"%({argument})s", f"${number}")
+    if "%(" in body:
+        raise SystemExit(f"{name}.sql has a parameter that its signature lacks")
+    return OF_A_STATEMENT.format(why="".join(comment[:first]), signature=signature, body=body.replace("%%", "%"))
+
+
+def end_of(name: str) -> str:
+    """What closes a function migration: its functions over HTTPS, and who may do what."""
+    if int(name[:3]) < FIRST_SECURED:
+        return REVOKE
+    exposed = re.findall(r"'(\w+)'", (FUNCTIONS / "functions_over_https.sql").read_text().partition("ARRAY[")[2])
+    ours = ", ".join(f"'{each}'" for each in FROM_FUNCTIONS[name] if each in exposed)
+    return (EXPOSE.format(names=ours) if ours else "") + SECURE
+
+
 def body_of(name: str, current: str) -> str:
     if name in FROM_FUNCTIONS:
-        parts = [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
-        return "\n".join(parts) + REVOKE
+        parts = [from_statement(statement) for statement in FROM_STATEMENTS.get(name, ())]
+        parts += [(FUNCTIONS / f"{function}.sql").read_text() for function in FROM_FUNCTIONS[name]]
+        return "\n".join(parts) + end_of(name)
     match = re.search(re.escape(BEGIN_BODY) + "(.*)" + re.escape(END_BODY), current, re.DOTALL)
     if match is None:
         raise SystemExit(f"{name}: no body between the markers {BEGIN_BODY!r} and {END_BODY!r}")

@@ -550,7 +550,9 @@ class Holdfast:
         if self._database is None:
             url = self.settings.database_url
             self._database = resolve_database(
-                None if url is None else url.get_secret_value(), data_dir=self.settings.data_dir
+                None if url is None else url.get_secret_value(),
+                data_dir=self.settings.data_dir,
+                https=self.settings.https_ledger,
             )
         return self._database
 

@@ -24,6 +24,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
+from holdfast.postgres.rest import rest_address
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
 from holdfast.sqs.client import check_queue_url
@@ -35,7 +36,16 @@ ENV_FILE = ".env"
 LONGEST = 10 * 366 * 86400.0
 
 #: Settings whose values are never shown.
-SECRETS = frozenset({"database_url", "api_key", "slack_webhook_url"})
+SECRETS = frozenset(
+    {
+        "database_url",
+        "api_key",
+        "slack_webhook_url",
+        "supabase_service_key",
+        "supabase_access_token",
+        "supabase_db_password",
+    }
+)
 
 #: Names of our own that are no settings: they steer single commands or are passed between our processes.
 NOT_SETTINGS = frozenset({"HOLDFAST_CHILD", "HOLDFAST_CONFIG"})
@@ -148,6 +158,22 @@ class Settings(BaseModel):
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
+    supabase_url: str | None = Field(
+        None, description="A Supabase project's address (https://ID.supabase.co): the ledger over HTTPS."
+    )
+    supabase_service_key: SecretStr | None = Field(
+        None, description="A secret key of the project (sb_secret_..., or the service_role key), for its address above."
+    )
+    supabase_access_token: SecretStr | None = Field(
+        None, description="A token of a Supabase account (sbp_...): `migrate` then gets through where only 443 is open."
+    )
+    supabase_project_ref: str | None = Field(
+        None, description="The project's id, where neither its address nor DATABASE_URL tells."
+    )
+    supabase_db_password: SecretStr | None = Field(
+        None, description="The database's password, for the project's pooler; by default that of DATABASE_URL."
+    )
+    supabase_api_url: str = Field("https://api.supabase.com", description="Where Supabase's Management API answers.")
     otel: bool = Field(
         False,
         description="Whether to send traces and metrics by OpenTelemetry; where to, its own variables say (OTEL_*).",
@@ -213,6 +239,16 @@ class Settings(BaseModel):
             _checked(check_webhook, value.get_secret_value())
         return value
 
+    @field_validator("supabase_url", "supabase_api_url")
+    @classmethod
+    def _is_safe_address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://localhost")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it must look like https://abcdefghijklmnopqrst.supabase.co")
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("keys travel to this address: beyond this machine it must begin with https://")
+        return value
+
     @field_validator("url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -227,6 +263,13 @@ class Settings(BaseModel):
         if isinstance(value, float) and value > LONGEST:
             raise ValueError("this is longer than ten years")
         return value
+
+    @property
+    def https_ledger(self) -> str | None:
+        """The ledger's address over HTTPS, with its key in it; None unless both are set."""
+        if self.supabase_url is None or self.supabase_service_key is None:
+            return None
+        return rest_address(self.supabase_url, self.supabase_service_key.get_secret_value())
 
     def with_changes(self, **changes: Any) -> "Settings":
         """These settings with some of them changed and checked again; None changes nothing."""
@@ -270,6 +313,14 @@ ALIASES = {
     "DATABASE_URL": "database_url",
     "SQS_QUEUE_URL": "watched_queue_url",
     "SLACK_WEBHOOK_URL": "slack_webhook_url",
+    "SUPABASE_URL": "supabase_url",
+    "SUPABASE_SERVICE_ROLE_KEY": "supabase_service_key",
+    "SUPABASE_SECRET_KEY": "supabase_service_key",
+    "SUPABASE_SERVICE_KEY": "supabase_service_key",
+    "SUPABASE_ACCESS_TOKEN": "supabase_access_token",
+    "SUPABASE_PROJECT_ID": "supabase_project_ref",
+    "SUPABASE_PROJECT_REF": "supabase_project_ref",
+    "SUPABASE_DB_PASSWORD": "supabase_db_password",
 }
 
 

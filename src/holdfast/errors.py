@@ -8,6 +8,7 @@ HoldfastError
 │   ├── DatabaseUnavailable   nothing answered, or not before the deadline
 │   │   └── DatabaseRefused   it answers and refuses: wrong credentials, no such database, a missing grant
 │   ├── DatabaseTooOld        the server is older than Postgres 15
+│   ├── NeedsConnection       a connection to Postgres can do it, HTTPS alone cannot
 │   ├── InvalidValue          a value that Postgres refuses to store
 │   ├── SchemaMismatch        the schema is missing, older or newer than this Holdfast
 │   └── EmbeddedPostgresError the local server cannot be found, started or stopped
@@ -82,6 +83,10 @@ class DatabaseRefused(DatabaseUnavailable):
 
 class DatabaseTooOld(DatabaseError):
     """The server is older than Postgres 15."""
+
+
+class NeedsConnection(DatabaseError):
+    """Only a connection to Postgres can do it, and the ledger is reached over HTTPS alone."""
 
 
 class InvalidValue(DatabaseError):

@@ -13,7 +13,7 @@ import pytest
 
 from holdfast import errors
 from holdfast.cli.main import INSTALL, exit_code
-from holdfast.postgres.migrate import _status
+from holdfast.postgres.migrate import read_status
 from tests import support
 from tests.cli.command import COMMAND, PATIENCE, environment, holdfast, in_terminal
 from tests.support import Session
@@ -110,9 +110,9 @@ def test_a_schema_of_a_newer_holdfast_is_refused(database: str, conn: Session, t
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:
-    connection: Any = SimpleNamespace(info=SimpleNamespace(server_version=140_010))
+    connection: Any = SimpleNamespace(rows=lambda _: [{"server_version": 140_010}])
     with pytest.raises(errors.DatabaseTooOld, match="Postgres 14; Holdfast needs Postgres 15"):
-        _status(cast(Any, connection))
+        read_status(cast(Any, connection))
 
 
 @pytest.mark.parametrize(

@@ -132,20 +132,23 @@ def test_a_supabase_project_that_cannot_be_reached_is_told_its_editor_and_its_po
     answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=url)
     assert answer.code == 3
     assert "https://supabase.com/dashboard/project/abcdefghij/sql/new" in answer.err
-    assert "session\npooler's address (port 5432)" in answer.err
+    assert "the session pooler's address (port 5432)" in answer.err
+    assert "With SUPABASE_ACCESS_TOKEN set" in answer.err
+    assert "pooler  not tried: set SUPABASE_ACCESS_TOKEN" in answer.err
+    assert "s3cret" not in answer.err + answer.out
     assert (tmp_path / "holdfast-migrations.sql").read_text() == "mine"
     assert (tmp_path / "holdfast-migrations-2.sql").read_text().startswith("-- Holdfast: all migrations")
 
 
 def test_a_name_that_takes_for_ever_to_resolve_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr("holdfast.postgres.migrate.CONNECT_LIMIT", 0.05)
+    monkeypatch.setattr("holdfast.postgres.routes.CONNECT_LIMIT", 0.05)
 
     def resolve(*_: object, **__: object) -> None:
         release.wait()
         raise DatabaseUnavailable("too late")
 
-    monkeypatch.setattr("holdfast.postgres.migrate.connect_sync", resolve)
+    monkeypatch.setattr("holdfast.postgres.routes.connect_sync", resolve)
     with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.05 s"):
         migrate_up("postgresql://u:p@example.invalid/x")
     release.set()

@@ -28,7 +28,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 8
 max_client_conn = 200
-ignore_startup_parameters = extra_float_digits
+ignore_startup_parameters = {ignored}
 server_idle_timeout = 1
 logfile = {folder}/log
 pidfile = {folder}/pid
@@ -36,15 +36,18 @@ pidfile = {folder}/pid
 
 
 @contextlib.contextmanager
-def pooled(dsn: str) -> Iterator[str]:
-    """The same database through a pooler, on the port by which Holdfast knows one."""
+def pooled(dsn: str, *, port: int = int(POOLER_PORT), ignored: str = "extra_float_digits") -> Iterator[str]:
+    """The same database through a pooler, by default on the port by which Holdfast knows one.
+
+    `ignored`: the session settings that the pooler lets pass, and forgets; it refuses others.
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "pgbouncer is missing: run scripts/install-system-packages"
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
     folder.chmod(0o755)
     parts = conninfo.conninfo_to_dict(dsn)
     text = SETTINGS.format(
-        folder=folder, listen=POOLER_PORT, **{name: parts[name] for name in ("host", "port", "user")}
+        folder=folder, listen=port, ignored=ignored, **{name: parts[name] for name in ("host", "port", "user")}
     )
     (folder / "pgbouncer.ini").write_text(text)
     account = _account_of(str(parts["host"]))
@@ -53,7 +56,7 @@ def pooled(dsn: str) -> Iterator[str]:
     user, group = (account.pw_uid, account.pw_gid) if os.getuid() == 0 else (None, None)
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, user=user, group=group)
-    through = conninfo.make_conninfo(dsn, host=str(folder), port=POOLER_PORT)
+    through = conninfo.make_conninfo(dsn, host=str(folder), port=port)
     try:
         _wait(through, process)
         yield through

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,18 @@ import pytest
 from psycopg import sql
 
 import holdfast
-from holdfast.postgres.migrate import load, migrate_status, migrate_up
+from holdfast.errors import MigrationError
+from holdfast.postgres.migrate import (
+    LOCK_PAUSES,
+    Migration,
+    apply_pending,
+    load,
+    migrate_status,
+    migrate_up,
+    read_status,
+    sealed,
+)
+from holdfast.postgres.routes import Connected
 from tests.support import database_copy, open_session, row, rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +101,75 @@ def test_eight_migrators_at_once_apply_each_file_once(empty: str) -> None:
     assert len({each["writer"] for each in recorded}) == len(load())
 
 
+def test_a_file_that_meets_a_lock_is_sent_again_and_nobody_waits_behind_it_for_long(empty: str) -> None:
+    """Row level security takes a table's whole lock for a moment: a long reader of `jobs` must not be in its way."""
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for migration in load()[:8]:
+            conn.execute(migration.text.encode())
+    said: list[str] = []
+    with psycopg.connect(empty) as reader:
+        reader.execute("SELECT FROM holdfast.jobs")
+
+        def pause(_: float) -> None:
+            reader.rollback()
+
+        route = Connected(empty)
+        try:
+            done = list(apply_pending(route, read_status(route), waits=said.append, pause=pause))
+        finally:
+            route.close()
+    assert done == load()[8:]
+    assert len(said) == 1
+    assert said[0].startswith("009_access: a lock is held by somebody else; again in")
+
+
+def test_a_lock_that_is_never_let_go_is_told_and_nothing_was_kept(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for migration in load()[:8]:
+            conn.execute(migration.text.encode())
+    paused: list[float] = []
+    quick = Connected(empty)
+    run = quick.run
+    quick.run = lambda text: run(text.replace("'3s'", "'50ms'"))  # type: ignore[method-assign]
+    try:
+        with psycopg.connect(empty) as reader:
+            reader.execute("SELECT FROM holdfast.jobs")
+            with pytest.raises(MigrationError, match="009_access met a lock 7 times, and nothing of it was kept"):
+                list(apply_pending(quick, read_status(quick), pause=paused.append))
+        assert [status.state for status in read_status(quick)][7:9] == ["applied", "pending"]
+    finally:
+        quick.close()
+    assert paused == list(LOCK_PAUSES)
+
+
+def test_a_file_that_was_edited_is_refused_by_its_checksum() -> None:
+    migration = load()[0]
+    edited = replace(migration, text=migration.text.replace("fillfactor = 50", "fillfactor = 60"))
+    with pytest.raises(MigrationError, match="the file of migration 001_ledger was edited after it was made"):
+        sealed(edited)
+
+
+#: What no file may hold, in its body: each has broken somebody's migration, by hand or behind a pooler.
+FORBIDDEN = {
+    r"(?m)^\s*(BEGIN|COMMIT|ROLLBACK)\s*;": "a transaction's own verbs break the one transaction",
+    r"(?i)CREATE\s+TYPE\s+\S+\s+AS\s+ENUM": "an enum cannot be changed in a transaction; text with CHECK can",
+    r"(?im)^\s*SET\s+(?!LOCAL)": "a session's setting stays in the pooler's connection",
+    r"(?i)\bCONCURRENTLY\b": "it cannot run in a transaction: a file of its own, without the block",
+    r"(?i)CREATE\s+TABLE\s+(?!IF NOT EXISTS)": "a second run must do nothing",
+    r"(?i)CREATE\s+(UNIQUE\s+)?INDEX\s+(?!IF NOT EXISTS)": "a second run must do nothing",
+    r"(?i)pg_advisory_lock\s*\(": "a session's lock stays in the pooler's connection",
+    r"(?i)CREATE\s+(OR REPLACE\s+)?(FUNCTION|VIEW)\s+(?!holdfast\.|public\.)": "it goes wherever the search path leads",
+}
+
+
+@pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.name)
+def test_a_body_holds_nothing_that_breaks_it_by_hand_or_behind_a_pooler(migration: Migration) -> None:
+    outside = re.sub(r"AS \$function\$.*?\$function\$", "", body(migration.text), flags=re.DOTALL)
+    outside = re.sub(r"(?m)^SET [\w.]+ (=|TO) .*$|--[^\n]*", "", outside)  # a function's own settings; comments
+    found = [why for pattern, why in FORBIDDEN.items() if re.search(pattern, outside)]
+    assert found == []
+
+
 def test_the_files_are_what_the_build_script_would_write() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "build_migrations.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -102,14 +183,28 @@ def test_the_database_holds_the_function_bodies_that_are_in_the_folder(database:
             for each in rows(
                 conn,
                 "SELECT proname, prosrc FROM pg_proc WHERE (pronamespace = 'holdfast'::regnamespace"
-                " AND proname NOT IN ('clock', 'postgres_started_at')) OR proname LIKE 'holdfast\\_%'",
+                " AND proname NOT IN ('clock', 'postgres_started_at'))",
             )
         }
     written = {}
     for path in (PACKAGE / "postgres" / "functions").glob("*.sql"):
         if body := re.search(r"AS \$function\$(.*)\$function\$", path.read_text(), re.DOTALL):
             written[path.stem] = body[1]
-    assert stored == written
+    assert stored == {**written, **statements_as_functions()}
+
+
+def statements_as_functions() -> dict[str, str]:
+    """Those that the build script makes of statements; that it does so from what is in sql/ is checked above."""
+    made = {}
+    for migration in load():
+        for name, text in re.findall(
+            r"CREATE OR REPLACE FUNCTION holdfast\.(\w+)\([^$]*?AS \$function\$(.*?)\$function\$",
+            migration.text,
+            re.DOTALL,
+        ):
+            if any(f"-- RPC {name}(" in path.read_text() for path in STATEMENTS):
+                made[name] = text
+    return made
 
 
 def test_nothing_in_the_schema_is_for_everybody(database: str) -> None:
@@ -137,7 +232,7 @@ def test_every_function_pins_its_search_path_and_runs_as_its_caller(database: st
 
 
 #: These run with their owner's rights, since roles without any call them; none is granted to anybody by default.
-OF_THE_OWNER = {"holdfast_check_rate_limit", "postgrest_rate_limit"}
+OF_THE_OWNER = {"postgrest_rate_limit"}
 
 
 def as_prepared(text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from holdfast.postgres.dsn import is_pooled
 from tests.support import (
     Row,
     Session,
@@ -1434,8 +1435,9 @@ def in_thread(conn: Session, action: Callable[[], Answer]) -> Callable[[], Answe
 
 
 def wait_until_blocked(observer: Session, waiting: Session) -> None:
-    """Until the server itself says that `waiting` waits for a lock."""
-    query = "SELECT wait_event_type = 'Lock' AS blocked FROM pg_stat_activity WHERE pid = %s"
+    """Until the server itself says that `waiting` waits for a lock; behind a pooler, that anybody here does."""
+    query = "SELECT coalesce(bool_or(wait_event_type = 'Lock'), false) AS blocked FROM pg_stat_activity WHERE "
+    query += "datname = current_database() AND %s IS NOT NULL" if is_pooled(waiting.info.dsn) else "pid = %s"
     for _ in range(20_000):
         observer.execute("SELECT pg_stat_clear_snapshot()")
         if row(observer, query, waiting.info.backend_pid)["blocked"]:

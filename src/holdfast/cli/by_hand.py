@@ -1,10 +1,13 @@
 """When no connection gets through: the migrations as one text for an SQL editor, and where to paste it."""
 
+import sys
 from pathlib import Path
 
-from holdfast.errors import DatabaseUnavailable
-from holdfast.postgres.dsn import is_supabase_direct, supabase_project
+from holdfast.cli import clipboard
+from holdfast.errors import DatabaseRefused, DatabaseUnavailable
 from holdfast.postgres.migrate import load
+from holdfast.postgres.supabase import editor
+from holdfast.services.migrator import Target
 
 MARK = "-- Holdfast: all migrations"
 _HEADER = """ as one text, to paste into an SQL editor as it is. Those that are applied already do
@@ -36,28 +39,34 @@ def _is_ours(path: Path) -> bool:
         return file.read(len(MARK)) == MARK.encode()
 
 
-def unreachable(error: DatabaseUnavailable, dsn: str, path: Path = FILE) -> DatabaseUnavailable:
+def unreachable(error: DatabaseUnavailable, target: Target, path: Path = FILE) -> DatabaseUnavailable:
     """The error for somebody who must migrate and cannot connect: why, and the way that is left."""
-    return type(error)("\n".join([str(error), *_advice(dsn), *_by_hand(dsn, path)]))
+    kind = DatabaseRefused if isinstance(error, DatabaseRefused) else DatabaseUnavailable
+    return kind("\n".join([str(error), *_advice(target), *_by_hand(target, path)]))
 
 
-def _advice(dsn: str) -> list[str]:
-    if not is_supabase_direct(dsn):
+def _advice(target: Target) -> list[str]:
+    if target.ref is None or target.token is not None:
         return []
     return [
-        "This is the project's direct address, which most projects have on IPv6 only. Over IPv4 take the session",
-        "pooler's address (port 5432) from the page Connect of the project's dashboard as DATABASE_URL.",
+        "With SUPABASE_ACCESS_TOKEN set (a token of your account, sbp_...) it goes over HTTPS alone, port 443; or take",
+        "the session pooler's address (port 5432) from the page Connect of the project's dashboard as DATABASE_URL.",
     ]
 
 
-def _by_hand(dsn: str, path: Path) -> list[str]:
+def _by_hand(target: Target, path: Path) -> list[str]:
     try:
         written = str(write(path))
     except OSError as error:
         return [f"To migrate by hand: holdfast migrate print > FILE ({path} cannot be written: {error.strerror})."]
-    project = supabase_project(dsn)
-    editor = f"https://supabase.com/dashboard/project/{project}/sql/new" if project else "your SQL editor, or psql"
+    if sys.stdout.isatty() and clipboard.copy(everything()):
+        written += ", which is on the clipboard too,"
     return [
-        f"To migrate by hand, paste the whole of {written} into {editor}",
+        f"To migrate by hand, paste the whole of {written} into {address(target)}",
         "and run it: it records itself, so `holdfast migrate status` knows of it afterwards.",
     ]
+
+
+def address(target: Target) -> str:
+    """Where SQL is pasted."""
+    return editor(target.ref) if target.ref else "your SQL editor, or psql"

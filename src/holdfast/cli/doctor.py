@@ -17,10 +17,12 @@ from rich.text import Text
 from holdfast.app import new_id
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settings, setting, sqs_queues
 from holdfast.cli.output import clean, print_json, show, table
+from holdfast.cli.reaching import target_of
 from holdfast.cli.repairs import carry_out, repairs_of
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
-from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
+from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
+from holdfast.postgres import reads
 from holdfast.postgres.dsn import parse, shown
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
@@ -84,7 +86,7 @@ def doctor(
         _show_lines(lines, as_json)
         raise typer.Exit
     repairs = repairs_of(findings) if fix else []
-    if repairs and carry_out(repairs, _database(settings)[0], dry_run=dry_run):
+    if repairs and carry_out(repairs, asyncio.run(_database(settings))[0], dry_run=dry_run):
         findings, _ = asyncio.run(_examine(settings, wanted, _How(False, False, False, as_json)))
     verdict = overall(findings)
     if as_json:
@@ -136,7 +138,7 @@ def _show_lines(lines: dict[str, str], as_json: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment]:
-    dsn, where = _database(settings)
+    dsn, where, detour = await _database(settings)
     ledger = AsyncLedger(dsn, name="holdfast doctor", deadline=DEADLINE)
     try:
         services = await _services(ledger)
@@ -155,23 +157,48 @@ async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment
                 drain_timeout=settings.drain_timeout,
                 termination_grace=settings.termination_grace,
                 token=settings.api_key.get_secret_value() if settings.api_key else None,
+                detour=detour,
+                target=target_of(settings),
+                https=settings.https_ledger,
             )
     finally:
         await ledger.close()
 
 
-def _database(settings: Settings) -> tuple[str, str]:
-    """The database that the settings name. Nothing is started: what does not run is what is to be found out."""
+async def _database(settings: Settings) -> tuple[str, str, str]:
+    """The database that the settings name, and why it is reached over HTTPS alone, if so.
+
+    Nothing is started: what does not run is what is to be found out.
+    """
+    https = settings.https_ledger
     if settings.database_url is not None:
         dsn = settings.database_url.get_secret_value()
         parse(dsn)
-        return dsn, shown(dsn)
+        why = await _unreachable(dsn) if https is not None else None
+        if https is None or why is None:
+            return dsn, shown(dsn), ""
+        return https, shown(https), f"{why}; what can be asked over HTTPS is asked there"
+    if https is not None and settings.data_dir is None:
+        return https, shown(https), "DATABASE_URL is not set; what can be asked over HTTPS is asked there"
     server = EmbeddedPostgres(settings.data_dir)
     if server.pid is None:
         raise DatabaseUnavailable(
             f"no local Postgres runs in {server.data_dir}; start everything with: holdfast up (or set DATABASE_URL)"
         )
-    return server.dsn, f"local Postgres in {server.data_dir}"
+    return server.dsn, f"local Postgres in {server.data_dir}", ""
+
+
+async def _unreachable(dsn: str) -> str | None:
+    ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
+    try:
+        await ledger.one(reads.now())
+    except DatabaseRefused:
+        return None  # it answers, and what it says is to be told
+    except DatabaseUnavailable as error:
+        return str(error)
+    finally:
+        await ledger.close()
+    return None
 
 
 async def _services(ledger: AsyncLedger) -> list[Service]:

@@ -28,6 +28,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if sys.platform == "win32":
+        # The driver cannot wait on the other kind of event loop that Windows has.
+        import asyncio
+
+        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     try:
         application()(prog_name="holdfast")
     except HoldfastError as error:

@@ -52,7 +52,9 @@ def read_settings(database_url: str | None, data_dir: Path | None, **given: Any)
 def open_database(settings: Settings) -> Database:
     """The ledger's database, at the schema level of this Holdfast. To be released."""
     url = settings.database_url
-    return resolve_database(None if url is None else url.get_secret_value(), data_dir=settings.data_dir)
+    return resolve_database(
+        None if url is None else url.get_secret_value(), data_dir=settings.data_dir, https=settings.https_ledger
+    )
 
 
 def here() -> Here:

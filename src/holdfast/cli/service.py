@@ -45,7 +45,7 @@ TAG_DEADLINE = 5.0
 
 def require_unix() -> None:
     """Process groups, descriptors handed to children, SIGKILL: the supervisor needs them."""
-    if os.name != "posix":
+    if os.name != "posix" or not hasattr(os, "fork"):
         raise ConfigurationError("workers need Linux or macOS; run them there, or in a container")
 
 

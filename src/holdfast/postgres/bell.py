@@ -27,9 +27,7 @@ class Bell:
 
     async def listen(self, name: str) -> None:
         """Listen until cancelled, on a connection of its own, which is opened again whenever it breaks."""
-        if is_pooled(self._dsn):
-            return
-        while True:
+        while not is_pooled(self._dsn):
             with contextlib.suppress(DatabaseError, psycopg.Error):
                 await self._listen_once(name)
             await asyncio.sleep(PAUSE)
@@ -37,6 +35,8 @@ class Bell:
     async def _listen_once(self, name: str) -> None:
         connection = await connect_async(self._dsn, application_name=name)
         try:
+            if is_pooled(self._dsn):  # which this connection may just have found out
+                return
             with translated(self._dsn):
                 await connection.execute(f"LISTEN {CHANNEL}")
                 self._rung()

@@ -465,7 +465,7 @@ def rescue_stale_jobs(stale_after: float, max_jobs: int, after: tuple[UUID, UUID
 
 
 def ring(queues: Sequence[str]) -> Call[Any]:
-    return Call("ring", "SELECT pg_notify('holdfast_bell', q) FROM unnest(%s::text[]) AS q", (list(queues),), _scalar)
+    return Call("ring", statement("ring"), {"queues": list(queues)}, _scalar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from holdfast.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
     InvalidValue,
+    NeedsConnection,
     SchemaMismatch,
     WorkerGone,
 )
-from holdfast.postgres.dsn import is_pooled, shown
+from holdfast.postgres.dsn import is_pooled, is_rest, note_pooled, shown
 
 CONNECT_TIMEOUT = 5
 
@@ -41,6 +42,7 @@ _TICK = 0.1
 
 #: A refused connection has no SQLSTATE in the driver, only the server's words.
 _REFUSED = re.compile(r"FATAL: .*(authentication failed|does not exist|no pg_hba.conf entry|not permitted)")
+_PID = "SELECT pg_catalog.pg_backend_pid()"
 _T = TypeVar("_T")
 
 #: A peer that vanished without a word is noticed within about ten seconds, on our side of the wire.
@@ -82,6 +84,11 @@ class PromptConnection(AsyncConnection[Any]):
 
 def parameters(dsn: str, *, application_name: str, statement_timeout: float | None = None) -> dict[str, Any]:
     """Keyword arguments for the driver's `connect`. `statement_timeout` in seconds, for direct connections."""
+    if is_rest(dsn):
+        raise NeedsConnection(
+            f"{application_name} needs a connection to Postgres, and here is HTTPS alone: set DATABASE_URL, where that"
+            " gets through"
+        )
     wanted: dict[str, Any] = {
         "autocommit": True,
         "context": _ADAPTERS,
@@ -99,18 +106,60 @@ def parameters(dsn: str, *, application_name: str, statement_timeout: float | No
 
 def connect_sync(dsn: str, *, application_name: str, statement_timeout: float | None = None) -> BlockingConnection:
     """A blocking connection in autocommit mode; `DatabaseUnavailable` when none comes about within 5 seconds."""
+
+    def given() -> dict[str, Any]:
+        return parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
+
     with translated(dsn):
-        return BlockingConnection.connect(
-            dsn, **parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
-        )
+        try:
+            connection = BlockingConnection.connect(dsn, **given())
+        except psycopg.OperationalError as error:
+            if not _is_poolers_refusal(dsn, error):
+                raise
+            connection = BlockingConnection.connect(dsn, **given())
+        if not is_pooled(dsn):
+            connection.until = time.monotonic() + CONNECT_TIMEOUT
+            _compare(dsn, connection, connection.execute(_PID).fetchone())
+            connection.until = float("inf")
+        return connection
 
 
 async def connect_async(dsn: str, *, application_name: str, statement_timeout: float | None = None) -> PromptConnection:
     """An asyncio connection in autocommit mode; `DatabaseUnavailable` when none comes about within 5 seconds."""
+
+    def given() -> dict[str, Any]:
+        return parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
+
     with translated(dsn):
-        return await PromptConnection.connect(
-            dsn, **parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
-        )
+        try:
+            connection = await PromptConnection.connect(dsn, **given())
+        except psycopg.OperationalError as error:
+            if not _is_poolers_refusal(dsn, error):
+                raise
+            connection = await PromptConnection.connect(dsn, **given())
+        if not is_pooled(dsn):
+            try:
+                cursor = await connection.execute(_PID)
+                _compare(dsn, connection, await cursor.fetchone())
+            except BaseException:
+                connection.pgconn.finish()
+                raise
+        return connection
+
+
+def _is_poolers_refusal(dsn: str, error: psycopg.OperationalError) -> bool:
+    """PgBouncer refuses our session settings, which tells that it is there: without them it lets us in."""
+    if is_pooled(dsn) or "unsupported startup parameter" not in str(error):
+        return False
+    note_pooled(dsn)
+    return True
+
+
+def _compare(dsn: str, connection: "Connection[Any] | AsyncConnection[Any]", answer: Any) -> None:
+    """Whoever we reached says another process id than the server that answers: there is a pooler in between."""
+    if answer is not None and answer[0] != connection.info.backend_pid:
+        note_pooled(dsn)
+        connection.prepare_threshold = None
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """Which Postgres is the ledger's: the one that is named, else the local one, started when it does not run."""
 
+import logging
 from pathlib import Path
 
-from holdfast.errors import MigrationError, SchemaMismatch
+from holdfast.errors import DatabaseRefused, DatabaseUnavailable, MigrationError, SchemaMismatch
 from holdfast.postgres.dsn import parse, shown
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import check_schema, migrate_up
+
+_log = logging.getLogger("holdfast")
 
 
 class Database:
@@ -30,15 +33,25 @@ class Database:
             self.server.stop()
 
 
-def resolve_database(url: str | None, *, data_dir: Path | None = None) -> Database:
+def resolve_database(url: str | None, *, data_dir: Path | None = None, https: str | None = None) -> Database:
     """The database that `url` names, at the schema level of this Holdfast; without one the local server, migrated.
 
+    https: the ledger's address over HTTPS, for where `url` does not get through or is not given.
     Raises `ConfigurationError`, `DatabaseUnavailable`, `DatabaseTooOld`, `SchemaMismatch`, `EmbeddedPostgresError`.
     """
     if url is not None:
         parse(url)
-        check_schema(url)
-        return Database(url)
+        try:
+            check_schema(url)
+        except DatabaseUnavailable as error:
+            if https is None or isinstance(error, DatabaseRefused):
+                raise
+            _log.warning("%s; the ledger is reached over HTTPS instead, at %s", error, shown(https))
+        else:
+            return Database(url)
+    if https is not None and (url is not None or data_dir is None):
+        check_schema(https)
+        return Database(https)
     server = EmbeddedPostgres(data_dir)
     dsn = server.start()
     try:

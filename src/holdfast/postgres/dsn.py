@@ -8,8 +8,19 @@ from holdfast.errors import ConfigurationError
 
 POOLER_PORT = "6543"
 POOLER_SUFFIX = ".pooler.supabase.com"
+#: Addresses (host, port) at which this process has met a pooler.
+_found_pooled: set[tuple[str, str]] = set()
 _DIRECT_HOST = re.compile(r"db\.([a-z0-9]+)\.supabase\.co")
 _POOLER_USER = re.compile(r"[^.]+\.([a-z0-9]+)")
+
+
+def is_rest(dsn: str) -> bool:
+    """Whether this is no connection string but the address of a ledger over HTTPS (see `rest.py`).
+
+    >>> is_rest("https://:key@abcdef.supabase.co"), is_rest("postgresql:///app")
+    (True, False)
+    """
+    return dsn.startswith(("https://", "http://"))
 
 
 def parse(dsn: str) -> dict[str, str]:
@@ -31,10 +42,32 @@ def parse(dsn: str) -> dict[str, str]:
     return parts
 
 
+def dsn_of(**parts: str | int) -> str:
+    """A connection string of its parts (libpq's keywords).
+
+    >>> dsn_of(host="db.example.org", dbname="app")
+    'host=db.example.org dbname=app'
+    """
+    return conninfo.make_conninfo("", **parts)
+
+
 def is_pooled(dsn: str) -> bool:
     """Whether a transaction pooler may stand in between: no prepared statements, no LISTEN, no session state."""
+    if is_rest(dsn):
+        return True
     parts = parse(dsn)
-    return parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX)
+    if parts.get("port") == POOLER_PORT or parts.get("host", "").endswith(POOLER_SUFFIX):
+        return True
+    return _place(parts) in _found_pooled
+
+
+def note_pooled(dsn: str) -> None:
+    """A connection has shown that a pooler stands at this address, whatever its port says (see `connection.py`)."""
+    _found_pooled.add(_place(parse(dsn)))
+
+
+def _place(parts: dict[str, str]) -> tuple[str, str]:
+    return parts.get("host") or parts.get("hostaddr") or "", parts.get("port", "5432")
 
 
 def is_local(dsn: str) -> bool:
@@ -43,6 +76,8 @@ def is_local(dsn: str) -> bool:
     >>> is_local("postgresql:///app"), is_local("postgresql://db.example.org/app")
     (True, False)
     """
+    if is_rest(dsn):
+        return False
     parts = parse(dsn)
     hosts = (parts.get("hostaddr") or parts.get("host") or "").split(",")
     return all(not host or host.startswith(("/", "@")) or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
@@ -70,6 +105,8 @@ def supabase_project(dsn: str) -> str | None:
 
 def shown(dsn: str) -> str:
     """The connection string as it may be shown to people: never with its password."""
+    if is_rest(dsn):
+        return f"{dsn.partition('@')[2]} over HTTPS"
     parts = parse(dsn)
     where = parts.get("host") or parts.get("hostaddr") or "localhost"
     port = parts.get("port", "5432")

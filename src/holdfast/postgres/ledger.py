@@ -1,5 +1,7 @@
 """Executors of the protocol's calls: one connection each, one call at a time, each with a deadline.
 
+Where the ledger's address is one of HTTPS, a call is a request (`rest.py`) and takes no turn.
+
 A call that missed its deadline leaves its connection in an unknown state, so the connection is dropped with it; a late
 answer can then reach nobody. The next call opens a new one.
 """
@@ -16,7 +18,8 @@ import psycopg
 from holdfast.errors import DatabaseUnavailable
 from holdfast.postgres.calls import Call, Row
 from holdfast.postgres.connection import BlockingConnection, PromptConnection, connect_async, connect_sync, translated
-from holdfast.postgres.dsn import shown
+from holdfast.postgres.dsn import is_rest, shown
+from holdfast.postgres.rest import AsyncRestClient, RestClient
 
 DEADLINE = 10.0
 
@@ -35,6 +38,7 @@ class AsyncLedger:
         self._name = name
         self._deadline = deadline
         self._connection: PromptConnection | None = None
+        self._rest = AsyncRestClient(dsn) if is_rest(dsn) else None
         self._turn = asyncio.Lock()
 
     async def call(self, call: Call[Row], *, deadline: float | None = None) -> list[Row]:
@@ -43,6 +47,8 @@ class AsyncLedger:
         Raises `DatabaseUnavailable` when it cannot be known whether the call took effect (or nothing answered), and
         `WorkerGone` when the ledger says so. The protocol is made such that every call can be repeated.
         """
+        if self._rest is not None:
+            return [call.row(*row) for row in await self._rest.call(call, deadline or self._deadline)]
         async with self._turn:
             try:
                 async with asyncio.timeout(deadline or self._deadline):
@@ -69,6 +75,8 @@ class AsyncLedger:
         return rows[0]
 
     async def close(self) -> None:
+        if self._rest is not None:
+            await self._rest.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
@@ -144,10 +152,13 @@ class SyncLedger:
         self._name = name
         self._deadline = deadline
         self._connection: BlockingConnection | None = None
+        self._rest = RestClient(dsn) if is_rest(dsn) else None
         self._turn = threading.Lock()
 
     def call(self, call: Call[Row]) -> list[Row]:
         """Run a call and return its rows; raises as `AsyncLedger.call` does."""
+        if self._rest is not None:
+            return [call.row(*row) for row in self._rest.call(call, self._deadline)]
         with self._turn:
             try:
                 if self._connection is None or self._connection.closed:
@@ -167,6 +178,8 @@ class SyncLedger:
         return self.call(call)[0]
 
     def close(self) -> None:
+        if self._rest is not None:
+            self._rest.close()
         with self._turn:
             self._close()
 

@@ -1,30 +1,31 @@
-"""Bring the schema to the level that this Holdfast needs, by numbered SQL files over a direct connection.
+"""Bring the schema to the level that this Holdfast needs, by numbered SQL files, over whatever route gets through.
 
 Each file is one DO block that takes a lock, does nothing when it is on record, and records itself: the same bytes do
 the same whether this runner, an SQL editor or psql runs them. So the runner has little to do: read the ledger of
 migrations, refuse what does not fit, send what is missing.
 """
 
+import hashlib
 import re
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
-import psycopg
-from psycopg.rows import dict_row
+from holdfast.errors import ConfigurationError, DatabaseTooOld, MigrationError, SchemaMismatch
+from holdfast.postgres.calls import Call
+from holdfast.postgres.dsn import is_rest
+from holdfast.postgres.rest import RestClient
+from holdfast.postgres.routes import MIN_SERVER_VERSION, READ_LIMIT, Connected, Route, StatementError
+from holdfast.postgres.statements import statement
 
-from holdfast.errors import DatabaseTooOld, DatabaseUnavailable, MigrationError, SchemaMismatch
-from holdfast.postgres.connection import BlockingConnection, connect_sync, translated
-from holdfast.postgres.dsn import shown
-
-MIN_SERVER_VERSION = 150000
-#: Seconds: to connect, whatever the name resolver and a host's several addresses take; to read; to apply one file.
-CONNECT_LIMIT = 5.0
-READ_LIMIT = 10.0
-APPLY_LIMIT = 900.0
+#: Seconds before a file that met a lock is sent again: each waits for a lock 3 s at most, so as to hold up nobody.
+LOCK_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+LOCK_NOT_AVAILABLE = "55P03"
+_BODY = re.compile(r"^-- migration body\n(.*)^-- end of migration body$", re.DOTALL | re.MULTILINE)
+_SEAL = "-- The checksum below covers every byte above this line.\n"
 _RECORD = re.compile(r"VALUES \((\d+), '([^']+)', '([0-9a-f]{64})'\);")
 
 
@@ -60,8 +61,37 @@ def load() -> list[Migration]:
             record = _RECORD.search(text)
             if record is None:
                 raise MigrationError(f"migration {entry.name} has no trailer that records it; re-install Holdfast")
-            found.append(Migration(int(record[1]), record[2], record[3], text))
+            found.append(sealed(Migration(int(record[1]), record[2], record[3], text)))
     return sorted(found, key=lambda migration: migration.version)
+
+
+def sealed(migration: Migration) -> Migration:
+    """The migration, whose checksum is that of all bytes above its trailer; raises `MigrationError` for another."""
+    covered = migration.text.partition(_SEAL)[0]
+    if hashlib.sha256(covered.encode()).hexdigest() != migration.checksum:
+        raise MigrationError(
+            f"the file of migration {migration.name} was edited after it was made, and is not applied (its checksum"
+            " does not fit): re-install Holdfast, and put what you want to change into a migration of your own; in a"
+            " checkout of Holdfast: scripts/build_migrations.py"
+        )
+    return migration
+
+
+def load_optional(name: str) -> str:
+    """The text of a file that nobody needs, by its name: pg_cron."""
+    folder = files("holdfast.postgres") / "optional"
+    known = sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    if name not in known:
+        raise ConfigurationError(f"there is no optional file {name!r}; there is: {', '.join(known)}")
+    return (folder / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def body(text: str) -> str:
+    """What a file does, taken out of the block that guards and records it."""
+    found = _BODY.search(text)
+    if found is None:
+        raise MigrationError("a migration has no body between its markers; re-install Holdfast")
+    return found[1]
 
 
 def compare(migrations: list[Migration], recorded: dict[int, tuple[str, str, str]]) -> list[MigrationStatus]:
@@ -84,9 +114,11 @@ def compare(migrations: list[Migration], recorded: dict[int, tuple[str, str, str
 
 
 def migrate_status(dsn: str) -> list[MigrationStatus]:
-    """What is applied, pending, edited or unknown; reads only."""
-    with _connected(dsn) as connection:
-        return _status(connection)
+    """What is applied, pending, edited or unknown; reads only. Also over HTTPS, once 010 is applied."""
+    if is_rest(dsn):
+        return _status_over_https(dsn)
+    with _connected(dsn) as route:
+        return read_status(route)
 
 
 def migrate_up(dsn: str) -> list[Migration]:
@@ -95,21 +127,18 @@ def migrate_up(dsn: str) -> list[Migration]:
     Raises `DatabaseUnavailable`, `DatabaseTooOld`, `SchemaMismatch` (the schema is newer), `MigrationError` (a file
     was edited after it had been applied, or failed: then nothing of it was kept).
     """
-    with _connected(dsn) as connection:
-        before = {status.version: status for status in _status(connection)}
-        _refuse(list(before.values()))
-        applied = []
-        for migration in load():
-            if before[migration.version].state == "pending":
-                _apply(connection, migration)
-                applied.append(migration)
-        return applied
+    with _connected(dsn) as route:
+        return list(apply_pending(route, read_status(route)))
 
 
 def check_schema(dsn: str) -> None:
     """Raise `SchemaMismatch` unless the database is exactly at this Holdfast's level."""
-    statuses = migrate_status(dsn)
-    _refuse(statuses)
+    refuse_behind(migrate_status(dsn))
+
+
+def refuse_behind(statuses: list[MigrationStatus]) -> None:
+    """Raise `SchemaMismatch` unless all is applied."""
+    refuse(statuses)
     pending = [status.name for status in statuses if status.state == "pending"]
     if pending:
         raise SchemaMismatch(
@@ -118,54 +147,39 @@ def check_schema(dsn: str) -> None:
         )
 
 
-@contextmanager
-def _connected(dsn: str) -> Iterator[BlockingConnection]:
-    """A connection within CONNECT_LIMIT: the driver's own limit counts anew for each address of a host.
-
-    A thread that waits for the name resolver cannot be stopped; it is left behind, and closes what it still gets.
-    """
-    done = threading.Event()
-    made: list[BlockingConnection] = []
-    failed: list[Exception] = []
-    given_up = threading.Event()
-
-    def connect() -> None:
-        try:
-            made.append(connect_sync(dsn, application_name="holdfast migrate"))
-        except Exception as error:
-            failed.append(error)
-        done.set()
-        if given_up.is_set() and made:
-            made[0].close()
-
-    threading.Thread(target=connect, name="holdfast connect", daemon=True).start()
-    if not done.wait(CONNECT_LIMIT):
-        given_up.set()
-        raise DatabaseUnavailable(
-            f"{shown(dsn)} did not answer within {CONNECT_LIMIT:g} s: no route, or a firewall that drops the packets"
-        )
-    if failed:
-        raise failed[0]
-    with made[0] as connection:
-        yield connection
-
-
-def _status(connection: BlockingConnection) -> list[MigrationStatus]:
-    if connection.info.server_version < MIN_SERVER_VERSION:
-        version = connection.info.server_version // 10000
+def read_status(route: Route) -> list[MigrationStatus]:
+    """The same as `migrate_status`, over a route."""
+    (found,) = _read(route, "schema_owner")
+    if int(found["server_version"]) < MIN_SERVER_VERSION:
+        version = int(found["server_version"]) // 10000
         raise DatabaseTooOld(f"this server is Postgres {version}; Holdfast needs Postgres 15 or newer")
-    connection.until = time.monotonic() + READ_LIMIT
-    with translated(), connection.cursor(row_factory=dict_row) as cursor:
-        exists = cursor.execute("SELECT to_regclass('holdfast.schema_migrations') IS NOT NULL AS yes").fetchone()
-        rows = []
-        if exists and exists["yes"]:
-            rows = cursor.execute(
-                "SELECT version, name, checksum, applied_at::text FROM holdfast.schema_migrations"
-            ).fetchall()
+    if found["has_objects"] and not found["has_records"]:
+        raise SchemaMismatch(
+            f"{route.where} has a schema named holdfast that is not ours: it has no table schema_migrations of our"
+            " form; rename that schema (ALTER SCHEMA holdfast RENAME TO ...), or give Holdfast a database of its own"
+        )
+    rows = _read(route, "migration_records") if found["has_records"] else []
     return compare(load(), {row["version"]: (row["name"], row["checksum"], row["applied_at"]) for row in rows})
 
 
-def _refuse(statuses: list[MigrationStatus]) -> None:
+def apply_pending(
+    route: Route,
+    statuses: list[MigrationStatus],
+    *,
+    waits: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[Migration]:
+    """Apply what is pending over a route, each file in its own transaction; each as it is done."""
+    refuse(statuses)
+    pending = {status.version for status in statuses if status.state == "pending"}
+    for migration in load():
+        if migration.version in pending:
+            _apply(route, migration, waits, pause)
+            yield migration
+
+
+def refuse(statuses: list[MigrationStatus]) -> None:
+    """Raise for a database that these files do not fit: edited ones, or ones of a newer Holdfast."""
     for status in statuses:
         if status.state == "edited":
             raise MigrationError(
@@ -178,11 +192,45 @@ def _refuse(statuses: list[MigrationStatus]) -> None:
             )
 
 
-def _apply(connection: BlockingConnection, migration: Migration) -> None:
-    connection.until = time.monotonic() + APPLY_LIMIT
+def _status_over_https(dsn: str) -> list[MigrationStatus]:
+    client = RestClient(dsn)
     try:
-        with translated():
-            connection.execute(migration.text.encode())
-    except psycopg.Error as error:
-        reason = str(error).partition("\n")[0]
-        raise MigrationError(f"migration {migration.name} failed, and nothing of it was kept: {reason}") from error
+        records = client.call(Call("migrate status", statement("migration_records"), {}, tuple), READ_LIMIT)
+    finally:
+        client.close()
+    return compare(load(), {version: (name, checksum, at) for version, name, checksum, at in records})
+
+
+@contextmanager
+def _connected(dsn: str) -> Iterator[Connected]:
+    route = Connected(dsn)
+    try:
+        yield route
+    finally:
+        route.close()
+
+
+def _read(route: Route, name: str) -> list[dict[str, Any]]:
+    try:
+        return route.rows(statement(name))
+    except StatementError as error:
+        raise MigrationError(f"{route.where} does not tell what is applied: {error}") from error
+
+
+def _apply(route: Route, migration: Migration, waits: Callable[[str], None], pause: Callable[[float], None]) -> None:
+    for seconds in (*LOCK_PAUSES, None):
+        try:
+            route.run(migration.text)
+            return
+        except StatementError as error:
+            if error.sqlstate != LOCK_NOT_AVAILABLE:
+                raise MigrationError(
+                    f"migration {migration.name} failed, and nothing of it was kept: {error}"
+                ) from error
+            if seconds is None:
+                raise MigrationError(
+                    f"migration {migration.name} met a lock {len(LOCK_PAUSES) + 1} times, and nothing of it was kept:"
+                    f" {error}; in pg_stat_activity look for whose transaction has been open for long"
+                ) from error
+            waits(f"{migration.name}: a lock is held by somebody else; again in {seconds:g} s")
+            pause(seconds)

@@ -239,12 +239,12 @@ def run_status(worker_id: UUID, id: UUID, lease: int) -> Call[str]:
 
 def job(id: UUID) -> Call[JobRow]:
     """One job, whole; no row when there is none."""
-    return Call("job", statement("job"), {"id": id}, JobRow)
+    return Call("job", statement("job"), {"job_id": id}, JobRow)
 
 
 def job_events(id: UUID) -> Call[JobEvent]:
     """A job's events, oldest first."""
-    return Call("job_events", statement("job_events"), {"id": id}, JobEvent)
+    return Call("job_events", statement("job_events"), {"job_id": id}, JobEvent)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.core.api_keys import Role, make_key
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
-from holdfast.errors import DatabaseError
+from holdfast.errors import DatabaseError, NeedsConnection
 from holdfast.postgres.health import health_report
 from holdfast.postgres.keys import create_api_key
 from holdfast.services.checks import (
@@ -30,6 +30,7 @@ from holdfast.services.checks import (
     limits,
     queues,
     restarts,
+    routes,
     server,
     timing,
     workers,
@@ -85,11 +86,13 @@ class Doctor:
         if answers:
             self._deployment = replace(self._deployment, canary=await self._canary_key())
         looks = await self._ledger_side() if answers else []
-        looks += self._sides()
+        looks += self._sides(answers)
         try:
             # What stands in the way of others is told, whether it was asked for or not.
             if self._wants(database.id) or not answers:
                 yield database
+            if self._deployment.detour and self._wants("database.connection"):
+                yield Finding("database.connection", "connection", Verdict.SKIP, self._deployment.detour)
             if not answers:
                 for finding in self._skipped(
                     {**self._of_the_database(), **self._of_the_report()}, "needs the database"
@@ -158,9 +161,15 @@ class Doctor:
             ]
         return looks
 
-    def _sides(self) -> list[_Look]:
+    def _sides(self, answers: bool) -> list[_Look]:
         deployment = self._deployment
+        ways: list[_Look] = []
+        target = deployment.target
+        if target is not None and (target.is_supabase or not answers):
+            way = routes.check_routes(target, deployment.https, seen_working=answers)
+            ways.append(self._begin(routes.NAMES, "routes", lambda _: way))
         return [
+            *ways,
             self._begin({"sqs": "SQS"}, "queues", lambda _: queues.check_queues(deployment.queues)),
             self._begin(
                 {"alerts.slack": "Slack"},
@@ -265,6 +274,8 @@ async def _guarded(what: str, check: Awaitable[Found], deadline: float = DEADLIN
             found = await check
     except TimeoutError:
         return [Finding(f"{what}.ended", what, Verdict.FAIL, f"did not end within {deadline:g} s")]
+    except NeedsConnection as error:
+        return [Finding(f"{what}.ended", what, Verdict.SKIP, _reason(error))]
     except Exception as error:
         return [Finding(f"{what}.ended", what, Verdict.FAIL, f"could not be looked at: {_reason(error)}")]
     return found if isinstance(found, list) else [found]

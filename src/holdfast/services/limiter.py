@@ -17,12 +17,13 @@ from holdfast.errors import ConfigurationError, DatabaseUnavailable, InvalidArgu
 from holdfast.events import RateLimiterSwitched, Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres import rate_limit
+from holdfast.postgres.dsn import is_rest
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alone import Alone
 from holdfast.services.flights import Flights
 from holdfast.services.identities import Identities, Identity, folded, hashed
 from holdfast.services.limiter_counts import Counts
-from holdfast.services.limiter_link import ADMIN_DEADLINE, Link
+from holdfast.services.limiter_link import ADMIN_DEADLINE, HTTPS_DEADLINE, Link
 
 #: Ways to write policies that are remembered.
 MOST_POLICIES = 500
@@ -60,7 +61,8 @@ class RateLimiter:
     """Decides whether requests are admitted; for asyncio programs, on the loop that started it.
 
     dsn: the ledger's Postgres; None keeps all in this process's memory.
-    deadline: seconds that a round trip to Postgres may take; a decision waits for twice that at most.
+    deadline: seconds that a round trip to Postgres may take, over HTTPS at least half a second; a decision waits for
+        twice that at most.
     most_keys: identities that this process remembers at most.
     most_identities: rows above which new identities share places in Postgres.
 
@@ -96,6 +98,8 @@ class RateLimiter:
         self._link: Link | None = None
         self._flights: Flights | None = None
         if dsn is not None:
+            if is_rest(dsn):
+                deadline = max(deadline, HTTPS_DEADLINE)
             self._admin = AsyncLedger(dsn, name="holdfast limits", deadline=ADMIN_DEADLINE)
             self._link = Link(self, dsn, most_identities)
             self._flights = Flights(self._link, self, deadline)

@@ -26,6 +26,8 @@ BEAT = 1.0
 PROBE_DEADLINE = 5.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 ADMIN_DEADLINE = 10.0
+#: The least that a decision gets where each is a request over HTTPS.
+HTTPS_DEADLINE = 0.5
 #: Seconds for what is told at the end.
 LAST_WORDS = 2.0
 #: Late flights in a row that open the breaker.

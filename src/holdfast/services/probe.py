@@ -40,6 +40,8 @@ def run_dir(chosen: Path | None = None) -> Path:
 
     Raises `ConfigurationError` where it cannot be had, or somebody else made it.
     """
+    if not hasattr(os, "getuid"):
+        raise ConfigurationError("services run on Linux or macOS; there is none on this machine to be asked")
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = chosen or (Path(base) / "holdfast" if base else Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}")
     try:

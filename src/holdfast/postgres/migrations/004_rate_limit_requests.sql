@@ -630,37 +630,6 @@ BEGIN
 END
 $function$;
 
--- The same for callers over HTTP (PostgREST, Supabase's RPC), which see only the schema public. It runs with its
--- owner's rights, and nobody may call it until granted: on Supabase the service role may.
-CREATE OR REPLACE FUNCTION public.holdfast_check_rate_limit(
-    key text, max_requests integer, window_seconds double precision DEFAULT 60, cost integer DEFAULT 1,
-    policy text DEFAULT NULL
-) RETURNS TABLE (allowed boolean, "limit" integer, remaining integer, retry_after double precision,
-                 reset_after double precision)
-LANGUAGE sql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $function$
-    SELECT * FROM holdfast.check_rate_limit(key, max_requests, window_seconds, cost, policy)
-$function$;
-REVOKE ALL ON FUNCTION public.holdfast_check_rate_limit(text, integer, double precision, integer, text) FROM PUBLIC;
-DO $grant$
-DECLARE
-    _role text;
-BEGIN
-    FOREACH _role IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
-        IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = _role) THEN
-            EXECUTE format(
-                'REVOKE ALL ON FUNCTION public.holdfast_check_rate_limit(text, integer, double precision, integer, text)'
-                ' FROM %I', _role);
-        END IF;
-    END LOOP;
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'service_role') THEN
-        GRANT EXECUTE ON FUNCTION public.holdfast_check_rate_limit(text, integer, double precision, integer, text)
-            TO service_role;
-    END IF;
-END
-$grant$;
-
 -- An address as the identity of whoever has it: IPv4 that is written as IPv6 (mapped, NAT64) unfolded, other IPv6 by its
 -- /64, since one customer has all of that; what is no address is `unknown`.
 CREATE OR REPLACE FUNCTION holdfast.rate_limit_address(written text) RETURNS text
@@ -738,6 +707,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (4, '004_rate_limit_requests', '9786f40eb6e47e0922d57f1ff3525718eafd586832691574e99b8dc6c5a697d1');
+    VALUES (4, '004_rate_limit_requests', '26214b4467d7ed96bdeffc132c3fb118340f66ce2f9467d46a63bf5626be7c91');
 END
 $holdfast$;

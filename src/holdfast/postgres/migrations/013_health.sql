@@ -438,12 +438,14 @@ AS $function$
         || holdfast.health_monitors() || holdfast.health_limits();
 $function$;
 
-REVOKE ALL ON SCHEMA holdfast FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
+SELECT holdfast.expose_functions(ARRAY['note_job_stats', 'prune_bookkeeping', 'health_server', 'health_workers', 'health_queues', 'health_jobs', 'health_stale', 'health_dead', 'health_told', 'health_monitors', 'health_limits', 'health_report']);
+NOTIFY pgrst, 'reload schema';
+
+SELECT holdfast.secure_schema();
 -- end of migration body
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (13, '013_health', '27970e5f99ac9f5fd63dc22f89836393593e31b027bf9b148555d04db74ac336');
+    VALUES (13, '013_health', '001622e54a6caddba2dabe37a0415e9a31cc3200286ca8410b054542c8b3ddd9');
 END
 $holdfast$;

@@ -1,5 +1,6 @@
 -- What waits for a channel that no alerter has announced for a day (its webhook was taken away, or the log was replaced by
 -- one) would wait for ever, and be warned of for ever: it goes to a channel that there is.
+-- RPC adopt_notifications(channel text) RETURNS SETOF uuid
 UPDATE holdfast.notifications AS n
 SET channel = %(channel)s
 WHERE n.id = ANY (ARRAY(

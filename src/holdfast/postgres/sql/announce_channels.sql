@@ -1,4 +1,5 @@
 -- An alerter tells that it delivers to these channels; also the turn of the alerters, for others to see that they are alive.
+-- RPC announce_channels(channels text[], every interval) RETURNS SETOF text
 UPDATE holdfast.monitors AS m
 SET swept_at = (SELECT holdfast.clock()),
     every = %(every)s::interval,

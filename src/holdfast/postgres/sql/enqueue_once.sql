@@ -1,4 +1,6 @@
 -- The same as enqueue, for a request that its caller has named (see the function enqueue_once).
+-- RPC enqueue_request(scope text, key text, request_hash text, jobs text, policies text)
+-- RETURNS TABLE (ord integer, id uuid, created boolean, replayed boolean)
 SELECT e.ord, e.id, e.created, e.replayed
 FROM (
     SELECT array_agg(j.id) AS ids, array_agg(j.queue) AS queues, array_agg(j.kind) AS kinds, array_agg(j.args) AS args,

@@ -1,5 +1,9 @@
 -- Jobs by filter, newest first, one keyset page. Ids are of version 7, so their order is that of creation.
 -- `known` tells of a queued job whether any live worker knows its kind: a kind that nobody knows stays queued.
+-- RPC list_jobs(status text, queue text, kind text, error text, key text, newer interval, older interval, before uuid,
+-- "limit" bigint) RETURNS TABLE (id uuid, queue_name text, job_kind text, job_status text, attempts integer,
+-- max_attempts integer, lease bigint, run_at timestamptz, claimed_at timestamptz, finished_at timestamptz,
+-- created_at timestamptz, message text, known boolean)
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.lease, j.run_at, j.claimed_at, j.finished_at,
        j.created_at, j.error ->> 'message' AS error,
        CASE WHEN j.status = 'queued' THEN EXISTS (

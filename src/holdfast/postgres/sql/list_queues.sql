@@ -1,5 +1,8 @@
 -- Queues: those with queued or running jobs, those that live workers serve, those that were paused. Names come from the
 -- claim's index by one probe each. At most `most` queued jobs of each queue are counted; `is_more` says that there are more.
+-- RPC list_queues("limit" bigint, most bigint)
+-- RETURNS TABLE (name text, paused boolean, due bigint, later bigint, is_more boolean, running bigint, workers bigint,
+-- oldest_due timestamptz)
 WITH RECURSIVE queued AS (
     (SELECT j.queue FROM holdfast.jobs j WHERE j.status = 'queued' ORDER BY j.queue LIMIT 1)
     UNION ALL

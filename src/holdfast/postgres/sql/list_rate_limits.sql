@@ -1,4 +1,6 @@
 -- The policies that were used, the last used first, with what was decided over all processes.
+-- RPC list_rate_limits("limit" bigint)
+-- RETURNS TABLE (policy text, admitted bigint, refused bigint, shadowed bigint, alone bigint, last_at timestamptz)
 SELECT policy,
        coalesce(sum(decisions) FILTER (WHERE outcome = 'admitted'), 0)::bigint,
        coalesce(sum(decisions) FILTER (WHERE outcome = 'refused'), 0)::bigint,

@@ -1,4 +1,5 @@
 -- The kinds that live workers know.
+-- RPC live_kinds() RETURNS SETOF text
 SELECT DISTINCT k.name
 FROM holdfast.workers w
 CROSS JOIN LATERAL unnest(w.kinds) AS k (name)

@@ -1,5 +1,7 @@
 -- Jobs that have been due for rescue for over a minute and that no sweep could take, since somebody holds their row locked:
 -- who that is. The holder's transaction id stands in the row's xmax; where several hold it, it is not resolved (null).
+-- RPC locked_stale_jobs(stale_after interval)
+-- RETURNS TABLE (id uuid, reason text, pid integer, application_name text, state text, since timestamptz)
 SELECT s.id, s.reason, a.pid, a.application_name, a.state, a.xact_start
 FROM holdfast.stale_jobs(%(stale_after)s::interval, 1000, false, '00000000-0000-0000-0000-000000000000',
                          '00000000-0000-0000-0000-000000000000') AS s

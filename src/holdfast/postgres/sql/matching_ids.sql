@@ -1,4 +1,6 @@
 -- The next ids that a filter matches, in their order, behind `after` and up to `last`: one bounded step of acting on all.
+-- RPC matching_ids(statuses text[], queue text, kind text, error text, key text, newer interval, older interval,
+-- "after" uuid, last uuid, "limit" bigint) RETURNS SETOF uuid
 SELECT j.id
 FROM holdfast.jobs j
 WHERE j.status = ANY (%(statuses)s::text[])

@@ -1,5 +1,7 @@
 -- What a filter matches, for somebody who is about to act on it: at most `most` jobs are counted, by kind, queue and
 -- status, with the age of the oldest and the newest id, behind which nothing is touched that comes later.
+-- RPC matching_jobs(statuses text[], queue text, kind text, error text, key text, newer interval, older interval,
+-- most bigint) RETURNS TABLE (job_kind text, job_queue text, status text, jobs bigint, oldest timestamptz, last_id uuid)
 SELECT m.kind, m.queue, m.status, count(*), min(m.created_at), max(m.id::text)::uuid
 FROM (
     SELECT j.id, j.kind, j.queue, j.status, j.created_at

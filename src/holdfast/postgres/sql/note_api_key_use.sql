@@ -1,4 +1,5 @@
 -- When keys were used last, to the minute: who else notes the same one at this moment does it for both.
+-- RPC note_api_key_use(ids text[]) RETURNS SETOF text
 UPDATE holdfast.api_keys AS k
 SET last_used_at = (SELECT holdfast.clock())
 WHERE k.id = ANY (ARRAY(

@@ -1,5 +1,8 @@
 -- How the table of the counts is. An old transaction anywhere in its database keeps dead versions of hot rows alive, and
 -- slows them; those of other databases and of vacuums do not.
+-- RPC rate_limit_table()
+-- RETURNS TABLE (identities bigint, table_bytes bigint, index_bytes bigint, hot_ratio double precision, dead_rows bigint,
+-- oldest_transaction interval, oldest_pid integer, instances integer, is_full boolean)
 SELECT s.n_live_tup, pg_relation_size(s.relid), pg_indexes_size(s.relid),
        s.n_tup_hot_upd::double precision / nullif(s.n_tup_upd, 0), s.n_dead_tup, t.age, t.pid,
        (SELECT count(*)::integer FROM holdfast.rate_limit_instances i

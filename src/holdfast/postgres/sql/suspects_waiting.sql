@@ -1,4 +1,5 @@
 -- Is a suspect due in one of these queues? Then a quarantine process must be started for it.
+-- RPC suspects_waiting(queues text[], kinds text[]) RETURNS SETOF boolean
 SELECT EXISTS (
     SELECT FROM unnest(%(queues)s::text[]) AS q (name)
     CROSS JOIN unnest(%(kinds)s::text[]) AS k (name)

@@ -1,4 +1,6 @@
 -- Who is refused most, of those that the pruner has not forgotten.
+-- RPC top_rate_limits(policy text, "limit" bigint)
+-- RETURNS TABLE (policy_name text, identity uuid, admitted bigint, last_at timestamptz, refused bigint, free_at timestamptz)
 SELECT r.policy, r.key,
        CASE WHEN r.expires_at > (SELECT holdfast.clock())
             THEN coalesce(r.sums[cardinality(r.sums)], r.base) - r.base ELSE 0 END,

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.postgres.dsn import parse
+from holdfast.postgres.dsn import is_rest, parse
+from holdfast.postgres.rest import place_of
 from holdfast.services.checks.deployment import Deployment
 
 #: A request that went through a proxy counts as a stranger's, also from this machine.
@@ -66,7 +67,7 @@ async def check_privacy(deployment: Deployment) -> Finding:
 
 def _secrets(deployment: Deployment) -> list[tuple[str, str]]:
     """What nobody should read in an answer, and what it is; short names could be in it by chance."""
-    parts = parse(deployment.dsn)
+    parts = _parts(deployment.dsn)
     found = [(f"the database's {name}", parts.get(name, "")) for name in ("host", "password", "user", "dbname")]
     found += [("a queue's address", queue.url) for queue in deployment.queues]
     return [(what, secret) for what, secret in found if len(secret) > 5 and secret not in str(deployment.http.base_url)]
@@ -78,3 +79,11 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _parts(dsn: str) -> dict[str, str]:
+    """What of the ledger's address must not be told; over HTTPS that is its key and its host."""
+    if not is_rest(dsn):
+        return parse(dsn)
+    place = place_of(dsn)
+    return {"host": place.url.partition("://")[2], "password": place.key}

@@ -7,13 +7,17 @@ import httpx
 from pydantic import SecretStr
 
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.migrator import Target
 from holdfast.services.restarts import Here
 from holdfast.services.sqs_watch import WatchedQueue
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here."""
+    """A running deployment. `token` is a key of the user's, who may have none; `canary` one made to be used up here.
+
+    `detour`: why the ledger is reached over HTTPS and not over a connection. `target` and `https`: every way to it.
+    """
 
     dsn: str
     where: str
@@ -28,6 +32,9 @@ class Deployment:
     drain_timeout: float = 30.0
     termination_grace: float | None = None
     token: str | None = None
+    detour: str = ""
+    target: Target | None = None
+    https: str | None = None
     canary: str | None = None
 
     @property

@@ -1,13 +1,14 @@
 """Does the database answer, and is its schema the one of this version: on record, and really there?"""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.errors import DatabaseError, DatabaseRefused
+from holdfast.errors import DatabaseError, DatabaseRefused, SchemaMismatch
 from holdfast.postgres import reads
-from holdfast.postgres.dsn import is_supabase_direct
+from holdfast.postgres.dsn import is_rest, is_supabase_direct
 from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
 from holdfast.services.checks.deployment import Deployment
 
@@ -23,9 +24,12 @@ async def check_database(deployment: Deployment) -> Finding:
     """Whether it answers."""
     began = time.monotonic()
     try:
-        await deployment.ledger.one(reads.now())
+        await _ask(deployment)
     except DatabaseRefused as error:
-        fix = "set DATABASE_URL to a role and database that this server lets in"
+        what = (
+            "SUPABASE_SERVICE_KEY to a secret key" if is_rest(deployment.dsn) else "DATABASE_URL to a role and database"
+        )
+        fix = f"set {what} that this server lets in"
         return Finding("database.answers", DATABASE, Verdict.FAIL, str(error), fix=fix)
     except DatabaseError as error:
         fix = "start the database, or set DATABASE_URL to the one that runs"
@@ -37,6 +41,15 @@ async def check_database(deployment: Deployment) -> Finding:
     milliseconds = (time.monotonic() - began) * 1000
     found = f"{deployment.where} answers in {milliseconds:.0f} ms"
     return Finding("database.answers", DATABASE, Verdict.PASS, found, "Postgres 15 to 18")
+
+
+async def _ask(deployment: Deployment) -> None:
+    """Over a connection it needs no schema; over HTTPS an answer about one that is not there is an answer as well."""
+    if not is_rest(deployment.dsn):
+        await deployment.ledger.one(reads.now())
+        return
+    with contextlib.suppress(SchemaMismatch):
+        await deployment.ledger.one(reads.ping())
 
 
 async def check_migrations(deployment: Deployment) -> Finding:

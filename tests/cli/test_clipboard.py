@@ -1,0 +1,38 @@
+"""The clipboard: the first program that is there and works; none, and nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.cli import clipboard
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_the_text_goes_to_the_program_of_this_desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "xclip", f'printf "%s " "$@" > {tmp_path}/asked; cat > {tmp_path}/copied')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert clipboard.copy("SELECT 'ä';\n")
+    assert (tmp_path / "copied").read_text() == "SELECT 'ä';\n"
+    assert (tmp_path / "asked").read_text() == "-selection clipboard "
+
+
+def test_one_that_fails_leaves_it_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "wl-copy", "exit 1")
+    program(tmp_path, "xsel", f"cat > {tmp_path}/copied")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert clipboard.copy("text")
+    assert (tmp_path / "copied").read_text() == "text"
+
+
+def test_without_one_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not clipboard.copy("text")

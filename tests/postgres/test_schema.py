@@ -1,0 +1,108 @@
+"""The schema that a database has, object by object, against the one that the files make."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from holdfast.postgres.migrate import load, migrate_up
+from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences
+from tests.cli.command import holdfast
+from tests.support import database_copy
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = [migration.version for migration in load()]
+
+
+@pytest.fixture
+def migrated(bare: str) -> Iterator[str]:
+    """As the files make it, without the clock of the tests."""
+    with database_copy(bare, "template0") as dsn:
+        migrate_up(dsn)
+        yield dsn
+
+
+def compare(dsn: str) -> list[Difference]:
+    with psycopg.connect(dsn) as conn:
+        return differences([SchemaObject(*each) for each in conn.execute(CATALOG)], ALL)
+
+
+def change(dsn: str, text: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(text.encode())
+
+
+def test_what_is_expected_is_what_the_files_make() -> None:
+    """From scratch, file by file, on a server with Supabase's roles."""
+    command = [sys.executable, str(ROOT / "scripts" / "write_catalog.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_migrated_database_has_exactly_what_is_expected(migrated: str) -> None:
+    assert compare(migrated) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "kind", "name", "file"),
+    [
+        ("DROP INDEX holdfast.jobs_claim", "missing", "index", "holdfast.jobs_claim", 1),
+        ("DROP TABLE holdfast.api_keys", "missing", "table", "holdfast.api_keys", 9),
+        ("ALTER TABLE holdfast.jobs DROP CONSTRAINT jobs_status", "missing", "constraint",
+         "holdfast.jobs.jobs_status", 1),
+        ("ALTER TABLE holdfast.jobs ALTER attempts DROP DEFAULT", "differs", "column", "holdfast.jobs.attempts", 1),
+        ("ALTER TABLE holdfast.jobs ALTER args DROP NOT NULL", "differs", "column", "holdfast.jobs.args", 1),
+        ("ALTER TABLE holdfast.jobs DISABLE ROW LEVEL SECURITY", "differs", "table", "holdfast.jobs", 9),
+        ("DROP POLICY holdfast_app ON holdfast.jobs", "missing", "policy", "holdfast.jobs.holdfast_app", 9),
+        ("REVOKE INSERT ON holdfast.jobs FROM holdfast_app", "differs", "grant", "holdfast_app on holdfast.jobs", 9),
+        ("GRANT SELECT ON holdfast.jobs TO PUBLIC", "extra", "grant", "PUBLIC on holdfast.jobs", None),
+        ("DROP FUNCTION public.holdfast_ping()", "missing", "function", "public.holdfast_ping()", 10),
+        ("CREATE TABLE holdfast.mine ()", "extra", "table", "holdfast.mine", None),
+        ("ALTER VIEW holdfast.stale_jobs_view SET (security_invoker = false)", "differs", "view",
+         "holdfast.stale_jobs_view", 5),
+        ("CREATE OR REPLACE FUNCTION holdfast.clock() RETURNS timestamptz LANGUAGE sql SET search_path = pg_catalog,"
+         " pg_temp AS 'SELECT now()'", "differs", "function", "holdfast.clock()", 1),
+        ("DROP INDEX holdfast.jobs_dead; CREATE INDEX jobs_dead ON holdfast.jobs (fingerprint, id)", "differs", "index",
+         "holdfast.jobs_dead", 1),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_was_changed_is_told_with_the_file_that_makes_it(
+    migrated: str, text: str, what: str, kind: str, name: str, file: int | None
+) -> None:
+    change(migrated, text)
+    found = [(each.what, each.kind, each.name, each.file) for each in compare(migrated)]
+    assert (what, kind, name, file) in found
+
+
+def test_verify_tells_what_is_missing_and_the_way_out_leads_back(migrated: str, tmp_path: Path) -> None:
+    well = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)
+    assert (well.code, well.err) == (0, ""), well.out
+    change(migrated, "DROP INDEX holdfast.jobs_claim; DROP TABLE holdfast.api_keys")
+    answer = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)
+    assert answer.code == 1
+    assert "missing index holdfast.jobs_claim" in answer.out
+    assert "missing table holdfast.api_keys" in answer.out
+    told = json.loads(holdfast("migrate", "verify", "--json", cwd=tmp_path, DATABASE_URL=migrated).out)
+    assert told["matches"] is False
+    forget = answer.out.partition("run the SQL ")[2].partition(";")[0]
+    change(migrated, forget)
+    half = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert (half.code, half.err) == (0, ""), "with the records gone the files run again"
+    assert holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated).code == 0
+
+
+def test_up_does_not_call_a_half_applied_database_well(migrated: str, tmp_path: Path) -> None:
+    change(migrated, "DROP INDEX holdfast.jobs_claim")
+    answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert answer.code == 1
+    assert "what they make is not all there: index holdfast.jobs_claim missing" in answer.err
+
+
+def test_verify_of_a_database_that_is_behind_says_to_migrate_first(migrated: str, tmp_path: Path) -> None:
+    change(migrated, f"DELETE FROM holdfast.schema_migrations WHERE version = {ALL[-1]}")
+    answer = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)
+    assert (answer.code, "run: holdfast migrate up" in answer.err) == (1, True)

@@ -1,0 +1,233 @@
+"""One suite on both ways to run a call: over a connection and over PostgREST. What one gives, the other gives too."""
+
+import dataclasses
+import inspect
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from holdfast.core.ratelimit import Policy
+from holdfast.core.schedule import Schedule
+from holdfast.errors import IdempotencyKeyReused, InvalidValue, WorkerGone
+from holdfast.postgres import calls, dead_letters, health, keys, presence, rate_limit, reads, schema
+from holdfast.postgres.calls import Call, NewJob, Settlement
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.migrate import load
+from holdfast.postgres.rest import request_of
+from tests.supabase.project import Project
+from tests.support import Session, row
+
+MODULES = (calls, dead_letters, health, keys, presence, rate_limit, reads, schema)
+NOW, ONE, TWO = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UUID(int=1), UUID(int=2)
+POLICY = Policy.parse("5/minute", name="contract")
+JOB = NewJob(ONE, "q", "k", '{"a": 1}', priority=3)
+
+#: A call of each function that makes one.
+SAMPLES: dict[str, Callable[[], Call[Any]]] = {
+    "enqueue_many": lambda: calls.enqueue_many([JOB]),
+    "enqueue_once": lambda: calls.enqueue_once("s", "key", "hash", [JOB]),
+    "register_worker": lambda: calls.register_worker(ONE, {"queues": ["q"], "kinds": ["k"], "slots": 1}),
+    "beat": lambda: calls.beat(ONE, {}),
+    "note_job_stats": lambda: calls.note_job_stats(ONE, 1, []),
+    "check_leases": lambda: calls.check_leases(ONE, [(TWO, 1)], 15.0),
+    "release_lost_claims": lambda: calls.release_lost_claims(ONE, [(TWO, 1)]),
+    "claim": lambda: calls.claim(ONE, ["q"], ["k"], 5, None),
+    "progress": lambda: calls.progress(ONE, [(TWO, 1, '{"a": "1,2"}')]),
+    "settle": lambda: calls.settle(ONE, [Settlement(TWO, 1, "fail", error='{"a": "1,2"}', delay=1.5)]),
+    "cancel_jobs": lambda: calls.cancel_jobs([TWO]),
+    "retry_jobs": lambda: calls.retry_jobs([TWO]),
+    "declare_schedules": lambda: calls.declare_schedules(
+        [(Schedule("nightly", "0 3 * * *", "UTC", "q", "k", {}, False), NOW)], takeover=True
+    ),
+    "tick_schedule": lambda: calls.tick_schedule("nobody", NOW, NOW, JOB),
+    "mark_seen_deaths": lambda: calls.mark_seen_deaths([TWO], "crashed"),
+    "mark_lapsed_workers": calls.mark_lapsed_workers,
+    "rescue_stale_jobs": lambda: calls.rescue_stale_jobs(600.0, 10, (ONE, TWO)),
+    "ring": lambda: calls.ring(["q"]),
+    "queues_to_ring": lambda: calls.queues_to_ring(15.0),
+    "prune": lambda: calls.prune(600.0, 600.0, 10, None),
+    "count_events": lambda: calls.count_events(600.0),
+    "prune_bookkeeping": calls.prune_bookkeeping,
+    "collect_dead_jobs": dead_letters.collect_dead_jobs,
+    "note_dead_letters": lambda: dead_letters.note_dead_letters("dlq", [], complete=True),
+    "dead_letter_groups": dead_letters.dead_letter_groups,
+    "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
+    "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
+    "announce_channels": lambda: dead_letters.announce_channels(["log"], 15.0),
+    "adopt_notifications": lambda: dead_letters.adopt_notifications("log"),
+    "pause_channel": lambda: dead_letters.pause_channel("log", 0.0),
+    "claim_notifications": lambda: dead_letters.claim_notifications(["log"], 10, 30.0),
+    "settle_notification": lambda: dead_letters.settle_notification(TWO, None, None),
+    "announce_service": lambda: presence.announce_service(
+        presence.Introduction(TWO, "up", "h", 1, "1", "/x", "hash", None, None)
+    ),
+    "withdraw_service": lambda: presence.withdraw_service(ONE),
+    "list_services": presence.list_services,
+    "create_api_key": lambda: keys.create_api_key(uuid4().hex, "n", "viewer", "hash", 60.0),
+    "list_api_keys": keys.list_api_keys,
+    "revoke_api_key": lambda: keys.revoke_api_key("nobody"),
+    "key_ring": keys.key_ring,
+    "note_api_key_use": lambda: keys.note_api_key_use(["nobody"]),
+    "rate_limit_hits": lambda: rate_limit.rate_limit_hits([POLICY], [str(ONE)], [1], [1], [0]),
+    "rate_limit_peek": lambda: rate_limit.rate_limit_peek(POLICY, str(TWO), 1),
+    "rate_limit_refund": lambda: rate_limit.rate_limit_refund(POLICY, str(TWO), 1, 1),
+    "rate_limit_reset": lambda: rate_limit.rate_limit_reset(TWO, None),
+    "rate_limit_set_rule": lambda: rate_limit.rate_limit_set_rule("", TWO, "block", 60.0, note=None),
+    "rate_limit_beat": lambda: rate_limit.rate_limit_beat(ONE, {("p", "postgres", "admitted"): 1}, {}, 1000),
+    "rate_limit_leave": lambda: rate_limit.rate_limit_leave(TWO),
+    "rate_limit_key": lambda: rate_limit.rate_limit_key("x"),
+    "list_rate_limits": lambda: rate_limit.list_rate_limits(10),
+    "top_rate_limits": lambda: rate_limit.top_rate_limits(10, None),
+    "show_rate_limits": lambda: rate_limit.show_rate_limits(ONE),
+    "rate_limit_rules": lambda: rate_limit.rate_limit_rules(10),
+    "rate_limit_table": rate_limit.rate_limit_table,
+    "begin_sweep": lambda: reads.begin_sweep("nobody", 5.0),
+    "end_sweep": lambda: reads.end_sweep("prune", {"n": 1}),
+    "job_outcomes": lambda: reads.job_outcomes([ONE, UUID(int=3)]),
+    "run_status": lambda: reads.run_status(ONE, TWO, 1),
+    "job": lambda: reads.job(ONE),
+    "job_events": lambda: reads.job_events(ONE),
+    "list_jobs": lambda: reads.list_jobs(queue="q", newer=60.0),
+    "matching_jobs": lambda: reads.matching_jobs(reads.JobFilter(kind="k"), ["queued"], 10),
+    "matching_ids": lambda: reads.matching_ids(
+        reads.JobFilter(kind="k"), ["queued"], after=UUID(int=0), last=TWO, limit=5
+    ),
+    "suspects_waiting": lambda: reads.suspects_waiting(["q"], ["k"]),
+    "ping": reads.ping,
+    "probe_object": lambda: reads.probe_object("probe_stale_jobs_view"),
+    "locked_stale_jobs": lambda: reads.locked_stale_jobs(600.0),
+    "list_workers": reads.list_workers,
+    "live_kinds": reads.live_kinds,
+    "list_schedules": reads.list_schedules,
+    "pause_schedule": lambda: reads.pause_schedule("nobody", paused=True),
+    "remove_schedule": lambda: reads.remove_schedule("nobody"),
+    "list_queues": reads.list_queues,
+    "pause_queues": lambda: reads.pause_queues(["paused"], paused=True),
+    "health_report": lambda: health.health_report(600.0),
+    "health_part": lambda: health.health_part("stale", 600.0),
+    "schema_catalog": schema.schema_catalog,
+}  # fmt: skip
+
+#: What needs a connection: transactions of one's own, and what only the demo and the tests ask.
+CONNECTED = {
+    "complete_run", "now", "rate_limit_prune", "count_jobs", "count_running", "queue_rescues", "live_workers",
+    "first_success_after", "list_names", "jobs_in_order",
+}  # fmt: skip
+
+
+#: What the first caller gets, and the second not any more.
+ONCE = {"claim"}
+
+
+def test_every_call_is_either_a_function_or_needs_a_connection_by_intent() -> None:
+    """Whoever adds a call decides which: a line `-- RPC` in its statement makes it a function (see rest.py)."""
+    made = {
+        name
+        for module in MODULES
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and str(value.__annotations__.get("return", "")).startswith(("Call", "holdfast.postgres.calls.Call"))
+    }
+    assert made == set(SAMPLES) | CONNECTED
+
+
+@pytest.mark.parametrize("name", list(SAMPLES))
+def test_the_call_is_a_function_that_is_exposed(name: str) -> None:
+    (exposing,) = (migration.text for migration in load() if migration.name == "010_functions_over_https")
+    assert f"'{request_of(SAMPLES[name]()).signature.name}'" in exposing.partition("expose_functions(ARRAY[")[2]
+
+
+@pytest.mark.full
+async def test_both_ways_give_the_same_rows_of_the_same_types(project: Project) -> None:
+    direct, https = AsyncLedger(project.dsn), AsyncLedger(project.address())
+    try:
+        for name, sample in SAMPLES.items():
+            over_https = await https.call(sample())
+            over_connection = await direct.call(sample())
+            assert shape(over_https) == shape(over_connection) or name in ONCE, name
+            for mine, theirs in zip(over_https, over_connection, strict=False):
+                assert types(mine) == types(theirs), f"{name}: {mine} and {theirs}"
+    finally:
+        await direct.close()
+        await https.close()
+
+
+def shape(rows: list[Any]) -> list[str]:
+    return [type(each).__name__ for each in rows]
+
+
+def types(value: Any) -> Any:
+    """The types of a row's fields, where both have a value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: types(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    number = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    return "bytes" if isinstance(value, bytes | memoryview) else number
+
+
+@pytest.fixture(params=["connection", "https"])
+async def ledger(request: pytest.FixtureRequest, project: Project) -> AsyncIterator[AsyncLedger]:
+    made = AsyncLedger(project.dsn if request.param == "connection" else project.address())
+    yield made
+    await made.close()
+
+
+@pytest.mark.full
+async def test_a_job_from_its_beginning_to_its_end(ledger: AsyncLedger, conn: Session) -> None:
+    worker, wanted = (
+        uuid4(),
+        NewJob(uuid4(), "q", "k", '{"to": "\\u00e4\\"\\\\ \U0001f600", "n": [1, 2.5, null]}', delay=0.0),
+    )
+    (answer,) = await ledger.call(calls.enqueue_many([wanted]))
+    assert (answer.ord, answer.id, answer.created) == (1, wanted.id, True)
+    (again,) = await ledger.call(calls.enqueue_many([wanted]))
+    assert again.id == wanted.id
+    options = {"host": "h", "pid": 1, "queues": ["q"], "kinds": ["k"], "slots": 5}
+    assert await ledger.one(calls.register_worker(worker, options)) is True
+    (claimed,) = await ledger.call(calls.claim(worker, ["q"], ["k"], 5, None))
+    assert claimed.args == {"to": 'ä"\\ \U0001f600', "n": [1, 2.5, None]}
+    assert (claimed.lease, claimed.timeout, claimed.progress) == (1, timedelta(hours=1), None)
+    stored = row(conn, "SELECT claimed_at, deadline_at FROM holdfast.jobs WHERE id = %s", wanted.id)
+    assert (claimed.claimed_at, claimed.deadline_at) == (stored["claimed_at"], stored["deadline_at"])
+    floor = calls.Floor(claimed.priority, claimed.run_at, claimed.id)
+    assert await ledger.call(calls.claim(worker, ["q"], ["k"], 5, floor)) == []
+    (told,) = await ledger.call(calls.progress(worker, [(wanted.id, 1, '{"done": "1,{2}"}')]))
+    assert told.verdict == "applied"
+    assert [each.verdict for each in await ledger.call(calls.progress(uuid4(), [(wanted.id, 1, None)]))] == ["lost"]
+    ended = Settlement(wanted.id, 1, "complete", result='{"sent": "a,b"}')
+    assert [each.verdict for each in await ledger.call(calls.settle(worker, [ended]))] == ["applied"]
+    assert [each.verdict for each in await ledger.call(calls.settle(worker, [ended]))] == ["already"]
+    assert [each.verdict for each in await ledger.call(calls.settle(uuid4(), [ended]))] == ["lost"]
+    (found,) = await ledger.call(reads.job(wanted.id))
+    assert (found.status, found.result, found.progress) == ("succeeded", {"sent": "a,b"}, {"done": "1,{2}"})
+    (outcome,) = await ledger.call(reads.job_outcomes([wanted.id]))
+    assert (outcome.status, outcome.result) == ("succeeded", {"sent": "a,b"})
+
+
+@pytest.mark.full
+async def test_errors_are_the_same(ledger: AsyncLedger) -> None:
+    with pytest.raises(WorkerGone):
+        await ledger.call(calls.claim(uuid4(), ["q"], ["k"], 5, None))
+    with pytest.raises(InvalidValue):
+        await ledger.call(calls.enqueue_many([NewJob(uuid4(), "q", "k", '{"a": "\\u0000"}')]))
+    await ledger.call(calls.enqueue_once("s", "key", "one", [JOB]))
+    with pytest.raises(IdempotencyKeyReused):
+        await ledger.call(calls.enqueue_once("s", "key", "other", [JOB]))
+
+
+@pytest.mark.full
+async def test_a_limit_is_the_same(ledger: AsyncLedger) -> None:
+    (secret,) = [link.secret for link in await ledger.call(rate_limit.rate_limit_beat(uuid4(), {}, {}, 1000))]
+    assert len(bytes(secret)) == 32
+    granted = []
+    for _ in range(7):
+        (answer,) = await ledger.call(rate_limit.rate_limit_hits([POLICY], [str(uuid4())], [1], [3], [0]))
+        granted.append(answer[1][0])
+    assert granted == [3] * 7
+    key = str(uuid4())
+    admitted = [(await ledger.one(rate_limit.rate_limit_hits([POLICY], [key], [1], [1], [0])))[1][0] for _ in range(7)]
+    assert admitted == [1] * 5 + [0] * 2
