@@ -51,6 +51,11 @@ class Batcher(Generic[Item, Result]):
         self.post(item, partial(_resolve, future))
         return future
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is under way or about to leave."""
+        return self._task is not None
+
     async def idle(self) -> None:
         """Wait until everything submitted so far has been sent."""
         while self._task is not None:

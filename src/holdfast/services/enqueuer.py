@@ -52,12 +52,13 @@ class Enqueuer:
         self._batcher: Batcher[calls.NewJob, calls.Enqueued] = Batcher(
             self.enqueue_together, max_items=CHUNK, weigh=weight
         )
+        self._alone = asyncio.Lock()
         self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(_bounded(bell))])
 
     async def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs; their answers in the same order. Raises what the ledger raises; may then be repeated as it is."""
         if len(jobs) == 1:
-            return [await self._batcher.submit(jobs[0])]
+            return await self._enqueue_one(jobs)
         answers: list[calls.Enqueued] = []
         ahead: asyncio.Task[list[calls.Enqueued]] | None = None
         for chunk in chunks(jobs):
@@ -73,6 +74,13 @@ class Enqueuer:
             ahead = following
         return answers + (await ahead if ahead else [])
 
+    async def _enqueue_one(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
+        """Alone where nobody shares the round trip, which spares a task; else with whom comes meanwhile."""
+        if self._alone.locked() or self._batcher.is_busy:
+            return [await self._batcher.submit(jobs[0])]
+        async with self._alone:
+            return await self.enqueue_together(jobs)
+
     async def enqueue_together(self, batch: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs in one transaction, all or none; the caller bounds their number and size."""
         call = calls.enqueue_many(batch)
@@ -86,7 +94,8 @@ class Enqueuer:
 
     async def idle(self) -> None:
         """Wait until everything is written and rung."""
-        await self._batcher.idle()
+        async with self._alone:
+            await self._batcher.idle()
         for coalescer in self._coalescers:
             await coalescer.idle()
 
