@@ -422,6 +422,34 @@ async def test_a_handler_that_returns_nothing_may_have_stored_a_result(hf: Holdf
     assert await hf.handle(job.id).result(timeout=20) == "in its own transaction"
 
 
+async def test_an_id_may_be_given_as_its_text(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf)
+    job, other = await kind.enqueue("ann"), await kind.options(delay=60).enqueue("bob")
+    text, waiting = str(job.id), str(other.id)
+    run(conn, result="sent")
+    assert await hf.handle(text).result(timeout=20) == "sent"
+    assert await kind.handle(text).result(timeout=20) == "sent"
+    assert (await hf.get(text)).id == hf.get_sync(text).id == job.id
+    assert [each.verdict for each in await hf.cancel([waiting])] == ["cancelled"]
+    assert [each.verdict for each in hf.retry_sync([waiting])] == ["queued"]
+    assert [each.verdict for each in hf.cancel_sync([waiting])] == ["cancelled"]
+    assert [each.verdict for each in await hf.retry([waiting])] == ["queued"]
+    assert hf.handle(waiting).id == other.id
+
+
+async def test_what_is_no_id_is_refused_with_its_value(hf: Holdfast) -> None:
+    kind = mail_kind(hf)
+    for wrong in ("4711", "", None, 7):
+        complaint = f"a job's id is a UUID or its text, and this is {wrong!r}"
+        calls: list[Callable[[Any], Any]] = [hf.handle, kind.handle, hf.get_sync, lambda each: hf.cancel_sync([each])]
+        for call in calls:
+            with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+                call(wrong)
+    for lone in (new_id(), str(new_id())):
+        with pytest.raises(InvalidArguments, match=r"this takes a list of jobs' ids: \["):
+            hf.retry_sync(lone)  # type: ignore[arg-type]
+
+
 def test_a_handle_without_an_event_loop_has_the_same(database: str, conn: Session) -> None:
     hf = app_on(database)
     kind = mail_kind(hf)

@@ -81,6 +81,13 @@ async def test_inline_from_inside_a_loop_a_blocking_enqueue_runs_too(hf: Holdfas
         assert mail.enqueue_sync("ann").result_sync() == "1 to ann"
 
 
+async def test_an_inline_job_is_found_by_its_id_as_text(hf: Holdfast, mail: JobKind[..., Any]) -> None:
+    with inline(hf):
+        job = await mail.enqueue("ann")
+        assert (await hf.get(str(job.id))).id == job.id
+        assert await hf.handle(str(job.id)).status() == "succeeded"
+
+
 async def test_inline_raises_what_the_handler_raises_and_checks_arguments(
     hf: Holdfast, mail: JobKind[..., Any]
 ) -> None:

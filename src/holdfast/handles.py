@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
+from holdfast.core.ids import job_id
 from holdfast.core.kind import Kind, Policy
 from holdfast.core.options import Options
 from holdfast.errors import InvalidArguments, JobCancelled, JobFailed
@@ -256,14 +257,16 @@ class JobKind(Generic[P, R]):
         (job,) = self._program.enqueue_many_sync([self._prepare(args, kwargs)], conn=self._conn)
         return job
 
-    def handle(self, id: UUID) -> Job[R]:
-        """A handle on a job of this kind that is known by its id, from a URL for example. Asks nothing of the ledger.
+    def handle(self, id: UUID | str) -> Job[R]:
+        """A handle on a job of this kind that is known by its id. Asks nothing of the ledger.
+
+        id: a UUID, or its text, from a URL for example. Raises `InvalidArguments` for a text that is none.
 
         >>> job = await send_mail.enqueue(to="ada@example.org")
         >>> await send_mail.handle(job.id).result(timeout=30)
         'sent to ada@example.org'
         """
-        return Job(self._program, id, kind=self.kind.name, created=False)
+        return Job(self._program, job_id(id), kind=self.kind.name, created=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.kind.handler(*args, **kwargs)

@@ -11,6 +11,7 @@ from unittest import mock
 from uuid import UUID
 
 from holdfast.app import Holdfast
+from holdfast.core.ids import job_id
 from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.handles import Job, JobKind
 from holdfast.postgres.calls import Claimed, NewJob
@@ -80,13 +81,14 @@ class Inline(Expectations):
             raise AssertionError(f"job {id} ({row.kind}) has not ended: it snoozed; drain it in a sandbox")
         return JobOutcome(id, row.status, row.result, row.error)
 
-    async def get(self, id: UUID) -> JobRow:
+    async def get(self, id: UUID | str) -> JobRow:
         return self.get_sync(id)
 
-    def get_sync(self, id: UUID) -> JobRow:
-        if id not in self._rows:
+    def get_sync(self, id: UUID | str) -> JobRow:
+        row = self._rows.get(job_id(id))
+        if row is None:
             raise JobNotFound(f"no job has the id {id}; it was not enqueued in this inline block")
-        return self._rows[id]
+        return row
 
     def refuse(self, *_: object) -> NoReturn:
         """Jobs that have ended at once can be neither cancelled nor retried."""
