@@ -33,6 +33,7 @@ from holdfast.errors import InvalidValue
 from holdfast.handles import Job, JobKind
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.waiter import Waiter
+from holdfast.testing import inline
 from tests import support
 from tests.cli.command import eventually
 from tests.services.helpers import Relay, app_on, relay_to, until
@@ -72,6 +73,22 @@ def run(conn: Session, outcome: str = "complete", *, queue: str = "default", kin
 
 
 # Enqueue
+
+
+async def test_what_was_not_prepared_is_refused_before_anything_is_written(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf)
+    given: list[tuple[Any, str]] = [
+        ("x", "send_mail.prepare(...) makes them; item 1 is 'x'"),
+        (kind, "mail.prepare(...) makes them; item 1 is JobKind(mail)"),
+    ]
+    for wrong, complaint in given:
+        with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            await hf.enqueue_many([kind.prepare("ann"), wrong])
+        with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            hf.enqueue_many_sync([kind.prepare("ann"), wrong])
+        with inline(hf), pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            await hf.enqueue_many([kind.prepare("ann"), wrong])
+    assert jobs(conn) == []
 
 
 async def test_a_job_is_committed_when_enqueue_returns(hf: Holdfast, conn: Session) -> None:

@@ -21,7 +21,7 @@ from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.declaring import KindDecorator, PeriodicDecorator
 from holdfast.errors import ConfigurationError, JobNotFound, ResultTimeout
-from holdfast.handles import Job, JobKind
+from holdfast.handles import Job, JobKind, prepared_jobs
 from holdfast.postgres import calls
 from holdfast.services.context import Context
 
@@ -268,13 +268,14 @@ class Holdfast:
         Where one of them fails, others may be written: give the same jobs again, and each is there once.
 
         conn: your own asyncio connection or session, with an open transaction: they are written in it (see
-        `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`.
+        `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`; `InvalidArguments` for what is no
+        prepared job.
 
         >>> jobs = await hf.enqueue_many(send_mail.prepare(to=f"user{n}@example.org") for n in range(3))
         >>> await jobs[2].result(timeout=30)
         'sent to user2@example.org'
         """
-        with self._sending(list(jobs)) as prepared:
+        with self._sending(prepared_jobs(jobs)) as prepared:
             if conn is None:
                 return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
             from holdfast.postgres import borrowed
@@ -293,7 +294,7 @@ class Holdfast:
         """
         from holdfast.services.enqueuer import SyncEnqueuer, chunks, in_order
 
-        with self._sending(list(jobs)) as prepared:
+        with self._sending(prepared_jobs(jobs)) as prepared:
             if conn is None:
                 return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
             from holdfast.postgres import borrowed
@@ -515,7 +516,7 @@ class Holdfast:
         if self._settings is None:
             from holdfast.config import load_settings
 
-            self._settings = load_settings(database_url=self._database_url)
+            self._settings = load_settings(giver="Holdfast(...)", database_url=self._database_url)
         return self._settings
 
     def use(self, settings: "Settings") -> None:

@@ -273,3 +273,17 @@ class JobKind(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"JobKind({self.kind.name})"
+
+
+def prepared_jobs(jobs: Iterable[calls.NewJob]) -> list[calls.NewJob]:
+    """What was given to `enqueue_many`, as a list; `InvalidArguments` for what `JobKind.prepare` has not made."""
+    found = list(jobs)
+    for place, job in enumerate(found):
+        if not isinstance(job, calls.NewJob):
+            raise InvalidArguments(_not_prepared(place, job))
+    return found
+
+
+def _not_prepared(place: int, found: object) -> str:
+    kind = found.name if isinstance(found, JobKind) else "send_mail"
+    return f"enqueue_many takes prepared jobs, as {kind}.prepare(...) makes them; item {place} is {found!r:.60}"

@@ -155,7 +155,7 @@ async def test_a_handler_knows_its_own_run(hf: Holdfast, database: str, conn: Se
         (second.id, 1, 1, "plain", "default"),
     ]
     assert all(each["created_at"] == rows[each["job_id"]]["created_at"] and not each["cancelled"] for each in seen)
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError, match="was called outside of a job's handler"):
         current_context()
 
 

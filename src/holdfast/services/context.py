@@ -191,6 +191,9 @@ class Context:
         through it happens exactly once; jobs that it enqueues with `conn=` are part of it. Do the rest of the work
         before: once the block has ended, the job has too. In a transaction of your own: `complete`.
 
+        Raises `LeaseLost`. `TransactionFailed` where a statement had failed and its error was passed over: what may
+        fail belongs in a savepoint, `async with conn.transaction():`. `DatabaseUnavailable`.
+
         >>> from holdfast import Context
         >>> @hf.job()
         ... async def pay(ctx: Context, order: int) -> None:
@@ -293,7 +296,10 @@ def current_context() -> Context:
     >>> await (await deep_down.enqueue()).result(timeout=30)
     'deep_down'
     """
-    return _current.get()
+    context = _current.get(None)
+    if context is None:
+        raise LookupError("current_context() was called outside of a job's handler: no run has a context here")
+    return context
 
 
 class JobLogFilter(logging.Filter):

@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.app import Holdfast
 from holdfast.core.ids import job_id
 from holdfast.errors import ConfigurationError, JobNotFound
-from holdfast.handles import Job, JobKind
+from holdfast.handles import Job, JobKind, prepared_jobs
 from holdfast.postgres.calls import Claimed, NewJob
 from holdfast.postgres.reads import JobOutcome, JobRow
 from holdfast.services.context import Context, JobSnoozed
@@ -67,10 +67,10 @@ class Inline(Expectations):
         return [row for row in self._rows.values() if kind is None or row.kind == kind.name]
 
     async def enqueue_many(self, jobs: Iterable[NewJob], *, conn: object = None) -> list[Job[Any]]:
-        return [await self._run(job) for job in jobs]
+        return [await self._run(job) for job in prepared_jobs(jobs)]
 
     def enqueue_many_sync(self, jobs: Iterable[NewJob], *, conn: object = None) -> list[Job[Any]]:
-        return [blocking(self._run(job)) for job in jobs]
+        return [blocking(self._run(job)) for job in prepared_jobs(jobs)]
 
     async def outcome(self, id: UUID, timeout: float | None) -> JobOutcome:
         return self.outcome_sync(id, timeout)
