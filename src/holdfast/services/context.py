@@ -23,8 +23,8 @@ _current: contextvars.ContextVar["Context"] = contextvars.ContextVar("holdfast_c
 _log = logging.getLogger("holdfast.job")
 
 
-class JobSnoozed(Exception):
-    """Ends a run; raised by `Context.snooze`."""
+class JobSnoozed(BaseException):
+    """Ends a run; raised by `Context.snooze`. No `Exception`, so that a handler's `except Exception` lets it pass."""
 
     def __init__(self, delay: float) -> None:
         super().__init__(f"snoozed for {delay:g} s")
@@ -268,7 +268,11 @@ class Context:
             raise LeaseLost(f"job {self.job_id} is no longer held under lease {self.lease}; roll your transaction back")
 
     def snooze(self, delay: float) -> NoReturn:
-        """End this run now and come back in `delay` seconds (at most a year); costs no attempt."""
+        """End this run now and come back in `delay` seconds (at most a year); costs no attempt.
+
+        It raises what is no `Exception`, so `except Exception` around it lets it pass; `except BaseException` must
+        raise it again.
+        """
         if not 0 <= delay <= LONGEST:
             raise ValueError(f"snooze for {delay!r} s: it must be a number of seconds from 0 to a year")
         raise JobSnoozed(delay)
