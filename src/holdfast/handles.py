@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from holdfast.core.kind import Kind, Policy
 from holdfast.core.options import Options
 from holdfast.errors import InvalidArguments, JobCancelled, JobFailed
 from holdfast.postgres import calls
+from holdfast.services.context import Context, current_context
+from holdfast.services.standin import stand_in
 
 if TYPE_CHECKING:
     from holdfast.postgres.reads import JobOutcome, JobRow
@@ -145,8 +147,18 @@ class Job(Generic[R_co]):
 class JobKind(Generic[P, R]):
     """A handler that can be enqueued; what `Holdfast.job` makes of a function. Calling it runs it here and now.
 
+    A handler that takes a `Context` is called without one, as it is enqueued: it gets that of the run that calls it;
+    outside of a run one that no ledger knows of, whose `progress` goes nowhere and which has no `transaction`. A
+    `Context` of your own may come first.
+
     >>> await send_mail(to="ada@example.org")
     'sent to ada@example.org'
+    >>> @hf.job()
+    ... async def count(ctx: Context, n: int) -> str:
+    ...     await ctx.progress(n)
+    ...     return f"{ctx.kind} {n}"
+    >>> await count(n=3)
+    'count 3'
     """
 
     def __init__(self, program: Program, kind: Kind, options: Options | None = None, conn: object = None) -> None:
@@ -269,7 +281,17 @@ class JobKind(Generic[P, R]):
         return Job(self._program, job_id(id), kind=self.kind.name, created=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return self.kind.handler(*args, **kwargs)
+        return self.kind.handler(*self._context(args, kwargs), *args, **kwargs)
+
+    def _context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Context, ...]:
+        """What a direct call leaves out, as `enqueue` does: the types of a kind have no context in them."""
+        given = (*args[:1], *kwargs.values())
+        if not self.kind.wants_context or any(isinstance(each, Context) for each in given):
+            return ()
+        try:
+            return (current_context(),)
+        except LookupError:
+            return (stand_in(self.kind, self._program.new_id(), kwargs, datetime.now(UTC)),)
 
     def __repr__(self) -> str:
         return f"JobKind({self.kind.name})"

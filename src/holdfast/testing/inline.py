@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from unittest import mock
@@ -16,7 +15,8 @@ from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.handles import Job, JobKind, prepared_jobs
 from holdfast.postgres.calls import Claimed, NewJob
 from holdfast.postgres.reads import JobOutcome, JobRow
-from holdfast.services.context import Context, JobSnoozed
+from holdfast.services.context import JobSnoozed
+from holdfast.services.standin import StandInContext
 from holdfast.testing.execution import blocking, call
 from holdfast.testing.expectations import Expectations
 
@@ -97,7 +97,7 @@ class Inline(Expectations):
     async def _run(self, job: NewJob) -> Job[Any]:
         kind = self._hf.kinds[job.kind]
         row = self._rows[job.id] = _new_row(job)
-        context = _InlineContext(row)
+        context = _context_of(row)
         arguments = kind.decode_arguments(row.args)
         try:
             returned = await call(kind, context, arguments)
@@ -115,29 +115,9 @@ class Inline(Expectations):
         self._rows[id] = dataclasses.replace(self._rows[id], **changes)
 
 
-class _InlineContext(Context):
-    """The context of a run that no ledger knows of."""
-
-    def __init__(self, row: JobRow) -> None:
-        known = {name: getattr(row, name) for name in Claimed._fields if name not in ("claimed_at", "lease")}
-        job = Claimed(**known, claimed_at=row.created_at, lease=1)
-        super().__init__(job, self._keep, None, worker_id=UUID(int=0))
-        self.told: Any = None
-        self.completed: Any = None
-        self.is_completed = False
-
-    def _keep(self, text: str | None) -> "Future[None]":
-        if text is not None:
-            self.told = json.loads(text)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    async def complete(self, conn: object, result: Any = None) -> None:
-        self.complete_sync(conn, result)
-
-    def complete_sync(self, conn: object, result: Any = None) -> None:
-        self.completed, self.is_completed = json.loads(json.dumps(result)), True
+def _context_of(row: JobRow) -> StandInContext:
+    known = {name: getattr(row, name) for name in Claimed._fields if name not in ("claimed_at", "lease")}
+    return StandInContext(Claimed(**known, claimed_at=row.created_at, lease=1))
 
 
 def _new_row(job: NewJob) -> JobRow:
