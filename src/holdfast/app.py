@@ -175,7 +175,9 @@ class Holdfast:
 
         cron: minute hour day-of-month month day-of-week, as in crontab(5); with six fields the first is the second.
         tz: the name of the time zone that the times are in. Where its clocks are set forward, a job at a skipped time
-            runs right after; where they are set back, one at a repeated time runs once.
+            runs right after; where they are set back, one at a repeated time runs once. Where the minutes or the hours
+            begin with `*`, as in `0 */2 * * *`, or seconds are given, times that are skipped are passed over and
+            repeated ones tick twice.
         name: what the ledger calls the schedule; the kind's name by default.
         overlap: whether a tick enqueues a job while that of the tick before is still queued or running.
         tick_as: the handler's argument that receives the time of the tick, an aware datetime.
