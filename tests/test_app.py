@@ -33,6 +33,7 @@ from holdfast.errors import InvalidValue
 from holdfast.handles import Job, JobKind
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.waiter import Waiter
+from holdfast.testing import inline
 from tests import support
 from tests.cli.command import eventually
 from tests.services.helpers import Relay, app_on, relay_to, until
@@ -72,6 +73,22 @@ def run(conn: Session, outcome: str = "complete", *, queue: str = "default", kin
 
 
 # Enqueue
+
+
+async def test_what_was_not_prepared_is_refused_before_anything_is_written(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf)
+    given: list[tuple[Any, str]] = [
+        ("x", "send_mail.prepare(...) makes them; item 1 is 'x'"),
+        (kind, "mail.prepare(...) makes them; item 1 is JobKind(mail)"),
+    ]
+    for wrong, complaint in given:
+        with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            await hf.enqueue_many([kind.prepare("ann"), wrong])
+        with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            hf.enqueue_many_sync([kind.prepare("ann"), wrong])
+        with inline(hf), pytest.raises(InvalidArguments, match=re.escape(complaint)):
+            await hf.enqueue_many([kind.prepare("ann"), wrong])
+    assert jobs(conn) == []
 
 
 async def test_a_job_is_committed_when_enqueue_returns(hf: Holdfast, conn: Session) -> None:
@@ -420,6 +437,34 @@ async def test_a_handler_that_returns_nothing_may_have_stored_a_result(hf: Holdf
     run(conn, result="in its own transaction")
     assert await job.result(timeout=20) == "in its own transaction"
     assert await hf.handle(job.id).result(timeout=20) == "in its own transaction"
+
+
+async def test_an_id_may_be_given_as_its_text(hf: Holdfast, conn: Session) -> None:
+    kind = mail_kind(hf)
+    job, other = await kind.enqueue("ann"), await kind.options(delay=60).enqueue("bob")
+    text, waiting = str(job.id), str(other.id)
+    run(conn, result="sent")
+    assert await hf.handle(text).result(timeout=20) == "sent"
+    assert await kind.handle(text).result(timeout=20) == "sent"
+    assert (await hf.get(text)).id == hf.get_sync(text).id == job.id
+    assert [each.verdict for each in await hf.cancel([waiting])] == ["cancelled"]
+    assert [each.verdict for each in hf.retry_sync([waiting])] == ["queued"]
+    assert [each.verdict for each in hf.cancel_sync([waiting])] == ["cancelled"]
+    assert [each.verdict for each in await hf.retry([waiting])] == ["queued"]
+    assert hf.handle(waiting).id == other.id
+
+
+async def test_what_is_no_id_is_refused_with_its_value(hf: Holdfast) -> None:
+    kind = mail_kind(hf)
+    for wrong in ("4711", "", None, 7):
+        complaint = f"a job's id is a UUID or its text, and this is {wrong!r}"
+        calls: list[Callable[[Any], Any]] = [hf.handle, kind.handle, hf.get_sync, lambda each: hf.cancel_sync([each])]
+        for call in calls:
+            with pytest.raises(InvalidArguments, match=re.escape(complaint)):
+                call(wrong)
+    for lone in (new_id(), str(new_id())):
+        with pytest.raises(InvalidArguments, match=r"this takes a list of jobs' ids: \["):
+            hf.retry_sync(lone)  # type: ignore[arg-type]
 
 
 def test_a_handle_without_an_event_loop_has_the_same(database: str, conn: Session) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import psycopg
 import pytest
 import sqlalchemy
+import sqlalchemy.orm
 from psycopg_pool import ConnectionPool
 
 from holdfast import Holdfast, InvalidConnection, SchemaMismatch
@@ -208,6 +209,16 @@ async def test_asyncpg_outside_of_a_transaction_and_its_pool_are_refused(databas
 def test_what_is_no_connection_is_refused_by_its_name(what: Any) -> None:
     with pytest.raises(InvalidConnection, match=rf"conn is a {type(what).__module__}.*; it must be a connection"):
         mail_kind().options(conn=what).enqueue_sync("ann")
+
+
+def test_another_database_is_refused_by_its_name() -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    scoped = sqlalchemy.orm.scoped_session(sqlalchemy.orm.sessionmaker(engine))
+    with engine.connect() as own, sqlalchemy.orm.Session(engine) as session, scoped():
+        connections: list[Any] = [own, session, scoped]
+        for conn in connections:
+            with pytest.raises(InvalidConnection, match="conn is a connection to sqlite; the ledger is in Postgres"):
+                mail_kind().options(conn=conn).enqueue_sync("ann")
 
 
 async def test_blocking_and_asyncio_are_not_mixed_up(database: str) -> None:

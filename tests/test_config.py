@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from holdfast import Holdfast
 from holdfast.config import Settings, load_settings
 from holdfast.core.lease import LeaseTimings
 from holdfast.errors import ConfigurationError
@@ -168,6 +169,12 @@ def test_a_wrong_value_names_the_file_it_came_from(folder: Path) -> None:
         load(folder)
     with pytest.raises(ConfigurationError, match="setting slots from the command line"):
         load(folder, slots="lots")
+
+
+def test_a_url_that_is_none_is_told_as_the_program_s_own_argument() -> None:
+    wrong: Any = 3
+    with pytest.raises(ConfigurationError, match=r"setting database_url from Holdfast\(\.\.\.\): .* of type int"):
+        Holdfast(wrong).settings  # noqa: B018
 
 
 def test_a_file_that_is_not_toml_is_refused_with_its_path(folder: Path) -> None:

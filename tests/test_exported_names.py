@@ -63,7 +63,7 @@ def test_importing_starts_no_thread_opens_no_connection_and_writes_no_file() -> 
 #: What takes long to import, or is for other programs than the one that enqueues a job.
 NOT_NEEDED_TO_ENQUEUE = {
     "cronsim", "dotenv", "fastapi", "httpx", "prometheus_client", "psycopg", "psycopg_pool", "pydantic_settings",
-    "rich", "sqlalchemy", "starlette", "structlog", "typer", "uvicorn",
+    "importlib.resources", "rich", "sqlalchemy", "starlette", "structlog", "tempfile", "typer", "uvicorn",
 }  # fmt: skip
 
 

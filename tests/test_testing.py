@@ -4,8 +4,9 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from holdfast import (
     Settings,
     current_context,
 )
+from holdfast.services.standin import stand_in
 from holdfast.testing import Sandbox, inline, sandbox
 
 #: Nothing answers there: a test that touches it fails.
@@ -81,6 +83,13 @@ async def test_inline_from_inside_a_loop_a_blocking_enqueue_runs_too(hf: Holdfas
         assert mail.enqueue_sync("ann").result_sync() == "1 to ann"
 
 
+async def test_an_inline_job_is_found_by_its_id_as_text(hf: Holdfast, mail: JobKind[..., Any]) -> None:
+    with inline(hf):
+        job = await mail.enqueue("ann")
+        assert (await hf.get(str(job.id))).id == job.id
+        assert await hf.handle(str(job.id)).status() == "succeeded"
+
+
 async def test_inline_raises_what_the_handler_raises_and_checks_arguments(
     hf: Holdfast, mail: JobKind[..., Any]
 ) -> None:
@@ -91,6 +100,32 @@ async def test_inline_raises_what_the_handler_raises_and_checks_arguments(
             await mail.enqueue(3)
     (row,) = jobs.enqueued()
     assert (row.status, row.error) == ("dead", {"type": "LookupError", "message": "no such address"})
+
+
+async def test_a_kind_that_is_called_directly_needs_no_context_of_the_caller_s(hf: Holdfast) -> None:
+    @hf.job(queue="q")
+    def inner(ctx: Context, n: int) -> tuple[UUID, str, int, int]:
+        ctx.progress_sync(n)
+        return ctx.job_id, ctx.queue, ctx.attempt, n
+
+    @hf.job()
+    async def outer(ctx: Context) -> bool:
+        return bool(inner(n=7)[0] == ctx.job_id)
+
+    @hf.job()
+    async def settling(ctx: Context) -> None:
+        async with ctx.transaction():
+            raise NotImplementedError
+
+    assert inner(7)[1:] == inner(n=7)[1:] == ("q", 1, 7)
+    assert inner(7)[0] != inner(7)[0]
+    own = stand_in(inner.kind, UUID(int=7), {}, datetime.now(UTC))
+    assert inner.__call__(own, 3)[0] == inner.__call__(ctx=own, n=3)[0] == UUID(int=7)  # type: ignore[arg-type, call-arg]
+    assert own.told == 3
+    with inline(hf):
+        assert await (await outer.enqueue()).result()
+    with pytest.raises(RuntimeError, match=r"no ledger knows of this run, .* use holdfast\.testing\.sandbox"):
+        await settling()
 
 
 async def test_an_inline_handler_has_its_context(hf: Holdfast) -> None:

@@ -24,6 +24,8 @@ def job_id(path: Path) -> uuid.UUID:
 def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     paths = sorted(folder.rglob("*.txt"))
+    if not paths:
+        sys.exit(f"there is no *.txt below {folder}")
     jobs = hf.enqueue_many_sync(count_words.options(id=job_id(path)).prepare(str(path)) for path in paths)
     total = 0
     for done, job in enumerate(jobs, 1):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from holdfast.core.declaration import kind_name, refuse_bare
-from holdfast.core.ids import uuid7
+from holdfast.core.ids import job_id, job_ids, uuid7
 from holdfast.core.keys import KeyBy
 from holdfast.core.kind import CANARY, Kind, Policy, make_kind
 from holdfast.core.payload import encode
@@ -21,7 +21,7 @@ from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.declaring import KindDecorator, PeriodicDecorator
 from holdfast.errors import ConfigurationError, JobNotFound, ResultTimeout
-from holdfast.handles import Job, JobKind
+from holdfast.handles import Job, JobKind, prepared_jobs
 from holdfast.postgres import calls
 from holdfast.services.context import Context
 
@@ -175,7 +175,9 @@ class Holdfast:
 
         cron: minute hour day-of-month month day-of-week, as in crontab(5); with six fields the first is the second.
         tz: the name of the time zone that the times are in. Where its clocks are set forward, a job at a skipped time
-            runs right after; where they are set back, one at a repeated time runs once.
+            runs right after; where they are set back, one at a repeated time runs once. Where the minutes or the hours
+            begin with `*`, as in `0 */2 * * *`, or seconds are given, times that are skipped are passed over and
+            repeated ones tick twice.
         name: what the ledger calls the schedule; the kind's name by default.
         overlap: whether a tick enqueues a job while that of the tick before is still queued or running.
         tick_as: the handler's argument that receives the time of the tick, an aware datetime.
@@ -268,13 +270,14 @@ class Holdfast:
         Where one of them fails, others may be written: give the same jobs again, and each is there once.
 
         conn: your own asyncio connection or session, with an open transaction: they are written in it (see
-        `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`.
+        `JobKind.options`). Raises `DatabaseUnavailable`, `InvalidConnection`; `InvalidArguments` for what is no
+        prepared job.
 
         >>> jobs = await hf.enqueue_many(send_mail.prepare(to=f"user{n}@example.org") for n in range(3))
         >>> await jobs[2].result(timeout=30)
         'sent to user2@example.org'
         """
-        with self._sending(list(jobs)) as prepared:
+        with self._sending(prepared_jobs(jobs)) as prepared:
             if conn is None:
                 return self._handles(prepared, await (await self._open()).enqueuer.enqueue(prepared))
             from holdfast.postgres import borrowed
@@ -293,7 +296,7 @@ class Holdfast:
         """
         from holdfast.services.enqueuer import SyncEnqueuer, chunks, in_order
 
-        with self._sending(list(jobs)) as prepared:
+        with self._sending(prepared_jobs(jobs)) as prepared:
             if conn is None:
                 return self._handles(prepared, SyncEnqueuer(self._open_sync()).enqueue(prepared))
             from holdfast.postgres import borrowed
@@ -317,16 +320,18 @@ class Holdfast:
             for job, answer in zip(prepared, answers, strict=True)
         ]
 
-    def handle(self, id: UUID) -> Job[Any]:
+    def handle(self, id: UUID | str) -> Job[Any]:
         """A handle on a job of any kind that is known by its id. Asks nothing of the ledger.
+
+        id: a UUID, or its text, from a URL for example. Raises `InvalidArguments` for a text that is none.
 
         >>> job = await send_mail.enqueue(to="ada@example.org")
         >>> await hf.handle(job.id).result(timeout=30)
         'sent to ada@example.org'
         """
-        return Job(self, id, kind=None, created=False)
+        return Job(self, job_id(id), kind=None, created=False)
 
-    async def get(self, id: UUID) -> "JobRow":
+    async def get(self, id: UUID | str) -> "JobRow":
         """A job as the ledger has it, all its columns; `JobNotFound` when it has none of that id.
 
         >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
@@ -335,9 +340,9 @@ class Holdfast:
         """
         from holdfast.postgres import reads
 
-        return _only(id, await (await self._open()).ledger.call(reads.job(id)))
+        return _only(id, await (await self._open()).ledger.call(reads.job(job_id(id))))
 
-    def get_sync(self, id: UUID) -> "JobRow":
+    def get_sync(self, id: UUID | str) -> "JobRow":
         """`get` for programs without an event loop.
 
         >>> hf.get_sync(send_mail.options(delay=3600).enqueue_sync(to="ada@example.org").id).status
@@ -345,27 +350,27 @@ class Holdfast:
         """
         from holdfast.postgres import reads
 
-        return _only(id, self._open_sync().call(reads.job(id)))
+        return _only(id, self._open_sync().call(reads.job(job_id(id))))
 
-    async def cancel(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+    async def cancel(self, ids: Sequence[UUID | str]) -> list[calls.JobVerdict]:
         """Ask for jobs to be cancelled; each verdict is cancelled, requested, finished or not_found.
 
         >>> job = await send_mail.options(delay=3600).enqueue(to="ada@example.org")
         >>> [each.verdict for each in await hf.cancel([job.id])]
         ['cancelled']
         """
-        return await (await self._open()).ledger.call(calls.cancel_jobs(ids))
+        return await (await self._open()).ledger.call(calls.cancel_jobs(job_ids(ids)))
 
-    def cancel_sync(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+    def cancel_sync(self, ids: Sequence[UUID | str]) -> list[calls.JobVerdict]:
         """`cancel` for programs without an event loop.
 
         >>> job = send_mail.options(delay=3600).enqueue_sync(to="ada@example.org")
         >>> hf.cancel_sync([job.id])[0].status
         'cancelled'
         """
-        return self._open_sync().call(calls.cancel_jobs(ids))
+        return self._open_sync().call(calls.cancel_jobs(job_ids(ids)))
 
-    async def retry(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+    async def retry(self, ids: Sequence[UUID | str]) -> list[calls.JobVerdict]:
         """Give ended jobs another life, and wake those that wait; each verdict is queued, unique_taken, running,
         succeeded or not_found.
 
@@ -375,16 +380,16 @@ class Holdfast:
         >>> [each.verdict for each in await hf.retry([job.id])]
         ['queued']
         """
-        return await (await self._open()).ledger.call(calls.retry_jobs(ids))
+        return await (await self._open()).ledger.call(calls.retry_jobs(job_ids(ids)))
 
-    def retry_sync(self, ids: Sequence[UUID]) -> list[calls.JobVerdict]:
+    def retry_sync(self, ids: Sequence[UUID | str]) -> list[calls.JobVerdict]:
         """`retry` for programs without an event loop.
 
         >>> job = send_mail.options(delay=3600).enqueue_sync(to="ada@example.org")
         >>> hf.retry_sync([job.id])[0].verdict
         'queued'
         """
-        return self._open_sync().call(calls.retry_jobs(ids))
+        return self._open_sync().call(calls.retry_jobs(job_ids(ids)))
 
     async def outcome(self, id: UUID, timeout: float | None) -> "JobOutcome":
         """Wait until a job has ended, for `Job.result`. Raises `ResultTimeout`, `JobNotFound`."""
@@ -513,7 +518,7 @@ class Holdfast:
         if self._settings is None:
             from holdfast.config import load_settings
 
-            self._settings = load_settings(database_url=self._database_url)
+            self._settings = load_settings(giver="Holdfast(...)", database_url=self._database_url)
         return self._settings
 
     def use(self, settings: "Settings") -> None:
@@ -662,7 +667,7 @@ def _which_kinds(kinds: Mapping[str, Kind]) -> str:
     return f"it has {', '.join(sorted(kinds))}" if kinds else "it has none"
 
 
-def _only(id: UUID, rows: "list[JobRow]") -> "JobRow":
+def _only(id: UUID | str, rows: "list[JobRow]") -> "JobRow":
     if not rows:
         raise JobNotFound(f"no job has the id {id}; it may have been removed after its retention")
     return rows[0]

@@ -334,11 +334,16 @@ def _checked(check: Callable[..., object], value: str, **options: Any) -> str:
 
 
 def load_settings(
-    *, environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    giver: str = "the command line",
+    **given: Any,
 ) -> Settings:
     """Read all sources and check them. Raises `ConfigurationError` that names the setting, its value and the way out.
 
-    `given` are explicit values (None means not given); `folder` is where `.env` and `holdfast.toml` are looked for.
+    `given` are explicit values (None means not given), `giver` whose they are; `folder` is where `.env` and
+    `holdfast.toml` are looked for.
     """
     environment = os.environ if environment is None else environment
     folder = Path.cwd() if folder is None else folder
@@ -348,7 +353,7 @@ def load_settings(
         (TOML_FILE, _from_toml(folder / TOML_FILE)),
         (ENV_FILE, _from_environment(_read_env_file(folder / ENV_FILE), ENV_FILE)),
         ("the environment", _from_environment(environment, "the environment")),
-        ("the command line", {name: value for name, value in given.items() if value is not None}),
+        (giver, {name: value for name, value in given.items() if value is not None}),
     ):
         _refuse_unknown(found, source)
         values.update(found)
@@ -358,7 +363,9 @@ def load_settings(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        shown = "(hidden)" if name in SECRETS else repr(first.get("input"))
+        value = first.get("input")
+        hidden = "(hidden)" if isinstance(value, str) else f"(hidden, of type {type(value).__name__})"
+        shown = hidden if name in SECRETS else repr(value)
         raise ConfigurationError(
             f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg'].removeprefix('Value error, ')},"
             f" got {shown}"

@@ -20,6 +20,7 @@ HoldfastError
 │   ├── JobNotFound           no job of that id
 │   ├── JobFailed             waiting for the result of a job that ended `dead`
 │   ├── JobCancelled          waiting for the result of a job that ended `cancelled`
+│   ├── TransactionFailed     a statement in `ctx.transaction` failed, and the handler went on: nothing was written
 │   └── LeaseLost             this run no longer holds its job: nothing was written
 ├── QueueError
 │   ├── QueueUnavailable      SQS does not answer, or not now
@@ -190,6 +191,10 @@ class LeaseLost(JobError):
     ...         except LeaseLost:
     ...             return  # somebody else runs this job now: stop what cannot be fenced
     """
+
+
+class TransactionFailed(JobError):
+    """A statement in `ctx.transaction` had failed and its error was passed over; nothing was written."""
 
 
 class GiveUp(HoldfastError):

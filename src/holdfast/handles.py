@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
+from holdfast.core.ids import job_id
 from holdfast.core.kind import Kind, Policy
 from holdfast.core.options import Options
 from holdfast.errors import InvalidArguments, JobCancelled, JobFailed
 from holdfast.postgres import calls
+from holdfast.services.context import Context, current_context
+from holdfast.services.standin import stand_in
 
 if TYPE_CHECKING:
     from holdfast.postgres.reads import JobOutcome, JobRow
@@ -144,8 +147,18 @@ class Job(Generic[R_co]):
 class JobKind(Generic[P, R]):
     """A handler that can be enqueued; what `Holdfast.job` makes of a function. Calling it runs it here and now.
 
+    A handler that takes a `Context` is called without one, as it is enqueued: it gets that of the run that calls it;
+    outside of a run one that no ledger knows of, whose `progress` goes nowhere and which has no `transaction`. A
+    `Context` of your own may come first.
+
     >>> await send_mail(to="ada@example.org")
     'sent to ada@example.org'
+    >>> @hf.job()
+    ... async def count(ctx: Context, n: int) -> str:
+    ...     await ctx.progress(n)
+    ...     return f"{ctx.kind} {n}"
+    >>> await count(n=3)
+    'count 3'
     """
 
     def __init__(self, program: Program, kind: Kind, options: Options | None = None, conn: object = None) -> None:
@@ -256,17 +269,43 @@ class JobKind(Generic[P, R]):
         (job,) = self._program.enqueue_many_sync([self._prepare(args, kwargs)], conn=self._conn)
         return job
 
-    def handle(self, id: UUID) -> Job[R]:
-        """A handle on a job of this kind that is known by its id, from a URL for example. Asks nothing of the ledger.
+    def handle(self, id: UUID | str) -> Job[R]:
+        """A handle on a job of this kind that is known by its id. Asks nothing of the ledger.
+
+        id: a UUID, or its text, from a URL for example. Raises `InvalidArguments` for a text that is none.
 
         >>> job = await send_mail.enqueue(to="ada@example.org")
         >>> await send_mail.handle(job.id).result(timeout=30)
         'sent to ada@example.org'
         """
-        return Job(self._program, id, kind=self.kind.name, created=False)
+        return Job(self._program, job_id(id), kind=self.kind.name, created=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return self.kind.handler(*args, **kwargs)
+        return self.kind.handler(*self._context(args, kwargs), *args, **kwargs)
+
+    def _context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Context, ...]:
+        """What a direct call leaves out, as `enqueue` does: the types of a kind have no context in them."""
+        given = (*args[:1], *kwargs.values())
+        if not self.kind.wants_context or any(isinstance(each, Context) for each in given):
+            return ()
+        try:
+            return (current_context(),)
+        except LookupError:
+            return (stand_in(self.kind, self._program.new_id(), kwargs, datetime.now(UTC)),)
 
     def __repr__(self) -> str:
         return f"JobKind({self.kind.name})"
+
+
+def prepared_jobs(jobs: Iterable[calls.NewJob]) -> list[calls.NewJob]:
+    """What was given to `enqueue_many`, as a list; `InvalidArguments` for what `JobKind.prepare` has not made."""
+    found = list(jobs)
+    for place, job in enumerate(found):
+        if not isinstance(job, calls.NewJob):
+            raise InvalidArguments(_not_prepared(place, job))
+    return found
+
+
+def _not_prepared(place: int, found: object) -> str:
+    kind = found.name if isinstance(found, JobKind) else "send_mail"
+    return f"enqueue_many takes prepared jobs, as {kind}.prepare(...) makes them; item {place} is {found!r:.60}"

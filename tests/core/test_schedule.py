@@ -1,7 +1,9 @@
 """Ticks of cron expressions: strictly after a moment, in a named zone, through changes of its clocks."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -57,6 +59,41 @@ def test_what_runs_each_half_hour_goes_by_elapsed_time() -> None:
     assert ticks("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:15+00:00", 3) == [
         "03-29 00:30", "03-29 01:00", "03-29 01:30",
     ]  # fmt: skip
+
+
+def test_what_begins_with_a_star_ticks_at_both_of_two_repeated_times() -> None:
+    assert ticks("0 */2 * * *", "Europe/Berlin", "2026-10-24T21:00+00:00", 4) == [
+        "10-24 22:00", "10-25 00:00", "10-25 01:00", "10-25 03:00",
+    ]  # fmt: skip
+    assert ticks("30 * * * *", "Europe/Berlin", "2026-10-25T00:00+00:00", 2) == ["10-25 00:30", "10-25 01:30"]
+    assert ticks("0 */2 * * *", "Europe/Berlin", "2026-03-28T22:30+00:00", 2) == ["03-28 23:00", "03-29 02:00"]
+
+
+#: Lord Howe's clocks go back by half an hour, from 02:00 to 01:30 on 5 April 2026, which is 15:00 UTC on the 4th; and
+#: forward by as much, from 02:00 to 02:30 on 4 October, which is 15:30 UTC on the 3rd.
+HALF_HOURS = (datetime(2026, 4, 4, 15, tzinfo=UTC), datetime(2026, 10, 3, 15, 30, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("change", HALF_HOURS)
+@given(
+    st.sampled_from(
+        [
+            ("* 2 * * *", lambda at: at.hour == 2),
+            ("*/20 1-2 * * *", lambda at: at.hour in (1, 2) and at.minute % 20 == 0),
+            ("0 */2 * * *", lambda at: at.hour % 2 == 0 and at.minute == 0),
+            ("45 * * * *", lambda at: at.minute == 45),
+            ("0 15 * * * *", lambda at: at.minute == 15),
+        ]
+    ),
+    st.integers(-180, 180),
+)
+def test_where_clocks_change_by_half_an_hour_no_time_on_the_clock_is_passed_over(
+    change: datetime, expression: tuple[str, Callable[[datetime], bool]], away: int
+) -> None:
+    cron, fits = expression
+    minutes = (change + timedelta(minutes=away + passed) for passed in range(1, 3000))
+    wanted = next(each for each in minutes if fits(each.astimezone(ZoneInfo("Australia/Lord_Howe"))))
+    assert next_tick(cron, "Australia/Lord_Howe", change + timedelta(minutes=away)) == wanted
 
 
 def test_a_late_tick_in_the_repeated_hour_is_not_had_again() -> None:

@@ -171,6 +171,13 @@ def test_a_script_and_its_worker_that_are_killed_go_on_where_they_were(
     all_done(conn, 60, example)
 
 
+@of("word_count")
+def test_a_folder_without_texts_is_told(example: Example, tmp_path: Path) -> None:
+    script = example.start("count", str(tmp_path))
+    assert script.process.wait(20) == 1
+    assert script.text() == f"there is no *.txt below {tmp_path.resolve()}\n"
+
+
 def gone(pid: int) -> None:
     """A worker whose supervisor was killed drains and ends by itself; here it is killed as well."""
     try:

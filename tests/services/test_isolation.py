@@ -26,7 +26,7 @@ from tests.support import Session
 APP = """
 import os, signal, time
 
-from holdfast import Holdfast
+from holdfast import Context, Holdfast
 
 hf = Holdfast()
 
@@ -48,6 +48,14 @@ def leaves_a_child_and_dies(log: str) -> None:
     with open(log, "w") as file:
         file.write(str(child))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@hf.job(isolation="process", max_attempts=1)
+async def snoozes_within_a_catch_all(ctx: Context) -> str:
+    try:
+        ctx.snooze(3600)
+    except Exception:
+        return "caught"
 
 
 @hf.job()
@@ -124,6 +132,16 @@ async def test_a_loop_that_stands_still_costs_an_isolated_neighbour_no_attempt(
         await until(ended(conn, job))
     row = support.job(conn, job)
     assert (row["status"], row["result"], row["attempts"]) == ("succeeded", "ended", 0)
+
+
+async def test_an_isolated_handler_that_catches_every_exception_still_snoozes(
+    app: Holdfast, database: str, conn: Session
+) -> None:
+    async with working(database, app):
+        job_id = put(conn, "snoozes_within_a_catch_all")
+        await until(lambda: support.job(conn, job_id)["settled_as"] is not None)
+    row = support.job(conn, job_id)
+    assert (row["status"], row["settled_as"], row["attempts"]) == ("queued", "snooze", 0)
 
 
 async def test_the_process_of_a_handler_ends_before_its_frozen_worker_may_be_declared_gone(

@@ -129,6 +129,26 @@ async def test_a_zombie_s_transaction_rolls_back_with_lease_lost(hf: Holdfast, d
     assert "is no longer held under lease 1; roll your transaction back" in raised[0]
 
 
+async def test_a_failed_statement_that_is_passed_over_is_told_as_what_it_is(hf: Holdfast, conn: Session) -> None:
+    @hf.job(retry=AT_ONCE, max_attempts=2)
+    async def book(ctx: Context) -> None:
+        async with ctx.transaction() as own:
+            await own.execute("INSERT INTO effects VALUES (1)")
+            with contextlib.suppress(psycopg.errors.DivisionByZero):
+                if ctx.attempt == 1:
+                    await own.execute("SELECT 1 / 0")
+                async with own.transaction():
+                    await own.execute("SELECT 1 / 0")
+
+    async with working(hf.database.dsn, hf):
+        job = await book.enqueue()
+        await job.result(timeout=20)
+    (failure,) = [each["details"]["error"] for each in support.events(conn, job.id)]
+    assert failure["type"] == "TransactionFailed"
+    assert failure["message"].startswith("a statement in ctx.transaction failed and its error was passed over")
+    assert effects(conn) == [1]
+
+
 async def test_a_handler_that_forgets_to_commit_fails_and_is_tried_again(
     hf: Holdfast, database: str, conn: Session
 ) -> None:

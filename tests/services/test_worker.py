@@ -155,7 +155,7 @@ async def test_a_handler_knows_its_own_run(hf: Holdfast, database: str, conn: Se
         (second.id, 1, 1, "plain", "default"),
     ]
     assert all(each["created_at"] == rows[each["job_id"]]["created_at"] and not each["cancelled"] for each in seen)
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError, match="was called outside of a job's handler"):
         current_context()
 
 
@@ -200,6 +200,28 @@ async def test_snooze_ends_the_run_and_comes_back_at_no_cost(hf: Holdfast, datab
         conn.execute("UPDATE holdfast.jobs SET run_at = holdfast.clock()")
         assert await job.result(timeout=20) == "awake"
     assert {event["event"] for event in support.events(conn, job.id)} == {"snooze"}
+
+
+async def test_a_handler_that_catches_every_exception_still_snoozes(hf: Holdfast, database: str, conn: Session) -> None:
+    async def asynchronous(ctx: Context) -> None:
+        try:
+            async with asyncio.timeout(10), ctx.transaction():
+                ctx.snooze(3600)
+        except Exception:
+            await asyncio.Event().wait()
+
+    def plain(ctx: Context) -> None:
+        try:
+            ctx.snooze(3600)
+        except Exception:
+            ctx.wait_cancelled(60)
+
+    async with working(database, hf):
+        for kind in (add(hf, asynchronous), add(hf, plain)):
+            job = await kind.enqueue()
+            await until(lambda: bool(support.events(conn, job.id)))  # noqa: B023
+            row = support.job(conn, job.id)
+            assert (row["status"], row["attempts"], row["settled_as"]) == ("queued", 0, "snooze")
 
 
 async def test_a_snooze_that_cannot_be_meant_is_the_handler_s_own_error(hf: Holdfast, database: str) -> None:

@@ -65,6 +65,7 @@ async def results() -> None:
     assert_type(await with_keys.handle(UUID(int=7)).result(), int)
     assert_type(await often.enqueue(["a"]), Job[int])
     assert_type(await alone.enqueue(), Job[bool])
+    plain_with_context(n=3)
     assert_type(await (await send_mail.options(delay=5, priority=1).enqueue("ann")).result(), dict[str, int])
 
 
@@ -88,4 +89,5 @@ async def mistakes(job: Job[int]) -> None:
     await alone.enqueue(3)  # type: ignore[call-arg]
     with_keys.enqueue_sync(to=None)  # type: ignore[arg-type]
     hf.periodic(300)  # type: ignore[arg-type]
+    plain_with_context(n="3")  # type: ignore[arg-type]
     send_mail(3)  # type: ignore[arg-type]

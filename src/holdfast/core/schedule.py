@@ -2,11 +2,12 @@
 
 The rules are those of Debian's cron (crontab(5)), as the library cronsim has them; see docs/decisions/0008. Where
 clocks are set forward, a job at a skipped time runs right after; where they are set back, a job at a repeated time runs
-once; what runs each hour or more often goes by elapsed time.
+once. Expressions whose minutes or hours begin with `*`, and those with seconds, are matched against the clock as it
+stands: they pass over skipped times and tick at both of two repeated ones, as `0 */2 * * *` does at 02:00.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -53,8 +54,24 @@ def next_tick(cron: str, time_zone: str, moment: datetime) -> datetime:
     # In the hour that clocks repeat, the library may give the first of the two times, which is over.
     for tick in ticks:
         if tick > moment:
-            return tick.astimezone(UTC)
+            return _none_passed_over(ticks, tick, cron, moment)
     raise ConfigurationError(f"cron is {cron!r}: it never comes about within 50 years")
+
+
+def _none_passed_over(ticks: CronSim, tick: datetime, cron: str, moment: datetime) -> datetime:
+    """The tick, or one that the library passed over: it steps by hours, and Lord Howe's clocks go back by half of one.
+
+    In the offset of the tick all hours are whole; what is found so counts where the zone has that offset then.
+    """
+    found, offset = tick.astimezone(UTC), tick.utcoffset()
+    if ticks.fixup_tz is not None or offset is None:
+        return found
+    for earlier in CronSim(cron, moment.astimezone(timezone(offset))):
+        if earlier >= found:
+            break
+        if earlier > moment and earlier.astimezone(tick.tzinfo).utcoffset() == offset:
+            return earlier.astimezone(UTC)
+    return found
 
 
 def zone(name: str) -> ZoneInfo:

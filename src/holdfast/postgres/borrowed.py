@@ -108,6 +108,11 @@ def _require_transaction(is_open: bool, conn: object) -> None:
         )
 
 
+def _require_postgres(database: str) -> None:
+    if database != "postgresql":
+        raise InvalidConnection(f"conn is a connection to {database}; the ledger is in Postgres")
+
+
 # How each executes -----------------------------------------------------------------------------------------------
 
 
@@ -130,8 +135,7 @@ def _is_in_transaction(conn: Any) -> bool:
 
 def _dbapi(conn: Any, call: Call[Any]) -> list[Any]:
     """Django's connection (whatever driver is below it) and psycopg2's."""
-    if getattr(conn, "vendor", "postgresql") != "postgresql":
-        raise InvalidConnection(f"conn is a connection to {conn.vendor}; the ledger is in Postgres")
+    _require_postgres(getattr(conn, "vendor", "postgresql"))
     autocommit = conn.get_autocommit() if hasattr(conn, "get_autocommit") else conn.autocommit
     _require_transaction(not autocommit, conn)
     with conn.cursor() as cursor:
@@ -150,12 +154,14 @@ async def _asyncpg(conn: Any, call: Call[Any]) -> list[Any]:
 
 def _sqlalchemy(conn: Any, call: Call[Any]) -> list[Any]:
     connection = conn.connection() if callable(conn.connection) else conn
+    _require_postgres(connection.dialect.name)
     _require_transaction(not _commits_by_itself(connection), conn)
     return list(conn.execute(_clause(call), call.parameters))
 
 
 async def _sqlalchemy_async(conn: Any, call: Call[Any]) -> list[Any]:
     connection = conn if hasattr(conn, "sync_connection") else await conn.connection()
+    _require_postgres(connection.dialect.name)
     _require_transaction(not _commits_by_itself(connection.sync_connection), conn)
     return list(await conn.execute(_clause(call), call.parameters))
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from holdfast.errors import DatabaseUnavailable, LeaseLost
+from psycopg.pq import TransactionStatus
+
+from holdfast.errors import DatabaseUnavailable, LeaseLost, TransactionFailed
 from holdfast.postgres import calls
 from holdfast.postgres.connection import PromptConnection, connect_async, translated
 
@@ -29,7 +31,8 @@ class Transactions:
     async def settled(self, job_id: UUID, lease: int, result: Callable[[], str]) -> AsyncIterator[PromptConnection]:
         """A transaction that ends with the settling of its job as complete, in its last statement before COMMIT.
 
-        Raises `LeaseLost`, having rolled back, when the lease is no longer held at the beginning or at the end.
+        Raises `LeaseLost`, having rolled back, when the lease is no longer held at the beginning or at the end;
+        `TransactionFailed`, where a statement in it had failed.
         """
         try:
             await asyncio.wait_for(self._free.acquire(), ENTRY_DEADLINE)
@@ -84,6 +87,11 @@ class Transactions:
             raise LeaseLost(f"job {job_id} is no longer held under lease {lease}; the transaction was not begun")
 
     async def _settle(self, connection: PromptConnection, job_id: UUID, lease: int, result: str) -> None:
+        if connection.info.transaction_status is TransactionStatus.INERROR:
+            raise TransactionFailed(
+                "a statement in ctx.transaction failed and its error was passed over, so Postgres refuses to commit: "
+                "let the error pass, or run what may fail in a savepoint (async with conn.transaction():)"
+            )
         call = calls.complete_run(self._worker_id, job_id, lease, result, idle=self._lost_after)
         with translated(self._dsn):
             cursor = await connection.execute(call.text, call.parameters)

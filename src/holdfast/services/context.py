@@ -23,8 +23,8 @@ _current: contextvars.ContextVar["Context"] = contextvars.ContextVar("holdfast_c
 _log = logging.getLogger("holdfast.job")
 
 
-class JobSnoozed(Exception):
-    """Ends a run; raised by `Context.snooze`."""
+class JobSnoozed(BaseException):
+    """Ends a run; raised by `Context.snooze`. No `Exception`, so that a handler's `except Exception` lets it pass."""
 
     def __init__(self, delay: float) -> None:
         super().__init__(f"snoozed for {delay:g} s")
@@ -191,6 +191,9 @@ class Context:
         through it happens exactly once; jobs that it enqueues with `conn=` are part of it. Do the rest of the work
         before: once the block has ended, the job has too. In a transaction of your own: `complete`.
 
+        Raises `LeaseLost`. `TransactionFailed` where a statement had failed and its error was passed over: what may
+        fail belongs in a savepoint, `async with conn.transaction():`. `DatabaseUnavailable`.
+
         >>> from holdfast import Context
         >>> @hf.job()
         ... async def pay(ctx: Context, order: int) -> None:
@@ -265,7 +268,11 @@ class Context:
             raise LeaseLost(f"job {self.job_id} is no longer held under lease {self.lease}; roll your transaction back")
 
     def snooze(self, delay: float) -> NoReturn:
-        """End this run now and come back in `delay` seconds (at most a year); costs no attempt."""
+        """End this run now and come back in `delay` seconds (at most a year); costs no attempt.
+
+        It raises what is no `Exception`, so `except Exception` around it lets it pass; `except BaseException` must
+        raise it again.
+        """
         if not 0 <= delay <= LONGEST:
             raise ValueError(f"snooze for {delay!r} s: it must be a number of seconds from 0 to a year")
         raise JobSnoozed(delay)
@@ -293,7 +300,10 @@ def current_context() -> Context:
     >>> await (await deep_down.enqueue()).result(timeout=30)
     'deep_down'
     """
-    return _current.get()
+    context = _current.get(None)
+    if context is None:
+        raise LookupError("current_context() was called outside of a job's handler: no run has a context here")
+    return context
 
 
 class JobLogFilter(logging.Filter):

@@ -4,18 +4,19 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from unittest import mock
 from uuid import UUID
 
 from holdfast.app import Holdfast
+from holdfast.core.ids import job_id
 from holdfast.errors import ConfigurationError, JobNotFound
-from holdfast.handles import Job, JobKind
+from holdfast.handles import Job, JobKind, prepared_jobs
 from holdfast.postgres.calls import Claimed, NewJob
 from holdfast.postgres.reads import JobOutcome, JobRow
-from holdfast.services.context import Context, JobSnoozed
+from holdfast.services.context import JobSnoozed
+from holdfast.services.standin import StandInContext
 from holdfast.testing.execution import blocking, call
 from holdfast.testing.expectations import Expectations
 
@@ -66,10 +67,10 @@ class Inline(Expectations):
         return [row for row in self._rows.values() if kind is None or row.kind == kind.name]
 
     async def enqueue_many(self, jobs: Iterable[NewJob], *, conn: object = None) -> list[Job[Any]]:
-        return [await self._run(job) for job in jobs]
+        return [await self._run(job) for job in prepared_jobs(jobs)]
 
     def enqueue_many_sync(self, jobs: Iterable[NewJob], *, conn: object = None) -> list[Job[Any]]:
-        return [blocking(self._run(job)) for job in jobs]
+        return [blocking(self._run(job)) for job in prepared_jobs(jobs)]
 
     async def outcome(self, id: UUID, timeout: float | None) -> JobOutcome:
         return self.outcome_sync(id, timeout)
@@ -80,13 +81,14 @@ class Inline(Expectations):
             raise AssertionError(f"job {id} ({row.kind}) has not ended: it snoozed; drain it in a sandbox")
         return JobOutcome(id, row.status, row.result, row.error)
 
-    async def get(self, id: UUID) -> JobRow:
+    async def get(self, id: UUID | str) -> JobRow:
         return self.get_sync(id)
 
-    def get_sync(self, id: UUID) -> JobRow:
-        if id not in self._rows:
+    def get_sync(self, id: UUID | str) -> JobRow:
+        row = self._rows.get(job_id(id))
+        if row is None:
             raise JobNotFound(f"no job has the id {id}; it was not enqueued in this inline block")
-        return self._rows[id]
+        return row
 
     def refuse(self, *_: object) -> NoReturn:
         """Jobs that have ended at once can be neither cancelled nor retried."""
@@ -95,7 +97,7 @@ class Inline(Expectations):
     async def _run(self, job: NewJob) -> Job[Any]:
         kind = self._hf.kinds[job.kind]
         row = self._rows[job.id] = _new_row(job)
-        context = _InlineContext(row)
+        context = _context_of(row)
         arguments = kind.decode_arguments(row.args)
         try:
             returned = await call(kind, context, arguments)
@@ -113,29 +115,9 @@ class Inline(Expectations):
         self._rows[id] = dataclasses.replace(self._rows[id], **changes)
 
 
-class _InlineContext(Context):
-    """The context of a run that no ledger knows of."""
-
-    def __init__(self, row: JobRow) -> None:
-        known = {name: getattr(row, name) for name in Claimed._fields if name not in ("claimed_at", "lease")}
-        job = Claimed(**known, claimed_at=row.created_at, lease=1)
-        super().__init__(job, self._keep, None, worker_id=UUID(int=0))
-        self.told: Any = None
-        self.completed: Any = None
-        self.is_completed = False
-
-    def _keep(self, text: str | None) -> "Future[None]":
-        if text is not None:
-            self.told = json.loads(text)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    async def complete(self, conn: object, result: Any = None) -> None:
-        self.complete_sync(conn, result)
-
-    def complete_sync(self, conn: object, result: Any = None) -> None:
-        self.completed, self.is_completed = json.loads(json.dumps(result)), True
+def _context_of(row: JobRow) -> StandInContext:
+    known = {name: getattr(row, name) for name in Claimed._fields if name not in ("claimed_at", "lease")}
+    return StandInContext(Claimed(**known, claimed_at=row.created_at, lease=1))
 
 
 def _new_row(job: NewJob) -> JobRow:
