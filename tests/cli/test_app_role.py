@@ -38,7 +38,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_a_member_of_the_group_role_runs_and_verifies_everything(member: str, folder: Path) -> None:
-    where = {"DATABASE_URL": member, "HOLDFAST_RUN_DIR": str(folder / "run")}
+    where = {"DATABASE_URL": member, "HOLDFAST_RUN_DIR": str(folder / "run"), "HOLDFAST_TERMINATION_GRACE": "60"}
     with running("up", "tasks:hf", "--port", "0", cwd=folder, **where) as up:
         answer = eventually(
             lambda: found if (found := holdfast("verify", cwd=folder, **where)).code == 0 else None,

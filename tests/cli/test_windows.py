@@ -54,7 +54,7 @@ def command(*args: str) -> str:
     return f"sys.argv = ['holdfast', *{args!r}]\nfrom holdfast.cli.main import main\nmain()\n"
 
 
-@pytest.mark.parametrize("module", ["holdfast.cli.migrate", "holdfast.cli.verify", "holdfast.cli.main", "holdfast"])
+@pytest.mark.parametrize("module", ["holdfast.cli.migrate", "holdfast.cli.doctor", "holdfast.cli.main", "holdfast"])
 def test_the_module_imports(module: str, tmp_path: Path) -> None:
     done = without(f"import {module}\nfrom holdfast import Holdfast\nprint('imported')", tmp_path)
     assert (done.returncode, done.stdout) == (0, "imported\n"), done.stderr

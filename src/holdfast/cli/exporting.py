@@ -80,8 +80,9 @@ def _supabase_name(migration: Migration, at: datetime) -> str:
 def _content(form: Format, migration: Migration, migrations: list[Migration]) -> str:
     if form is not Format.ALEMBIC:
         return migration.text
-    first = migration.version == migrations[0].version
-    before = "None" if first else json.dumps(f"holdfast_{migration.version - 1:03}")
+    place = [each.version for each in migrations].index(migration.version)
+    first = place == 0
+    before = "None" if first else json.dumps(f"holdfast_{migrations[place - 1].version:03}")
     return _ALEMBIC.format(
         name=migration.name,
         number=f"{migration.version:03}",

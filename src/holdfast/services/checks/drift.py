@@ -16,6 +16,8 @@ _ID, _COMPONENT = "schema.drift", "schema"
 #: Functions that a sandbox for tests replaces, to move time.
 _MOVED = ("function clock()", "function postgres_started_at()")
 AGAIN = "holdfast migrate up"
+#: A table that was made again has its row level security and its grants from here.
+SECURE = "SELECT holdfast.secure_schema()"
 
 
 async def check_drift(deployment: Deployment) -> Finding:
@@ -79,6 +81,8 @@ def _repair(wrong: Sequence[str], expected: Mapping[str, str], there: Mapping[st
         listed = ", ".join(map(str, sorted(versions)))
         steps.append(f"DELETE FROM holdfast.schema_migrations WHERE version IN ({listed})")  # noqa: S608
         steps.append(AGAIN)
+    if any(each.startswith("table ") for each in wrong):
+        steps.append(SECURE)
     return tuple(steps)
 
 
