@@ -239,6 +239,12 @@ class Settings(BaseModel):
             _checked(check_webhook, value.get_secret_value())
         return value
 
+    @field_validator("supabase_service_key", "supabase_access_token")
+    @classmethod
+    def _is_trimmed(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key read from a file often ends with a line break."""
+        return value if value is None else SecretStr(value.get_secret_value().strip())
+
     @field_validator("supabase_url", "supabase_api_url")
     @classmethod
     def _is_safe_address(cls, value: str | None) -> str | None:

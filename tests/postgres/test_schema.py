@@ -106,3 +106,14 @@ def test_verify_of_a_database_that_is_behind_says_to_migrate_first(migrated: str
     change(migrated, f"DELETE FROM holdfast.schema_migrations WHERE version = {ALL[-1]}")
     answer = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)
     assert (answer.code, "run: holdfast migrate up" in answer.err) == (1, True)
+
+
+def test_a_lost_record_is_made_anew_by_the_files_and_the_jobs_are_kept(migrated: str, tmp_path: Path) -> None:
+    change(migrated, "INSERT INTO holdfast.queues (name, created_at) VALUES ('kept', now())")
+    change(migrated, "DROP TABLE holdfast.schema_migrations")
+    answer = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert "only that table was lost: holdfast migrate print | psql" in answer.err
+    change(migrated, holdfast("migrate", "print", cwd=tmp_path).out)
+    assert compare(migrated) == []
+    with psycopg.connect(migrated) as conn:
+        assert conn.execute("SELECT name FROM holdfast.queues").fetchall() == [("kept",)]

@@ -127,3 +127,32 @@ def test_a_schema_of_that_name_that_is_not_ours_is_left_alone(api_server: Manage
         conn.execute("CREATE SCHEMA holdfast CREATE TABLE ships (name text)")
     with pytest.raises(SchemaMismatch, match="has a schema named holdfast that is not ours"):
         read_status(api(api_server))
+
+
+@pytest.mark.parametrize("key", ["sbp_two words", "sbp_two\nlines", "sbp_ümlaut", "sbp_bell\a"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_told(api_server: ManagementServer, key: str) -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_ACCESS_TOKEN holds a space, a line break") as raised:
+        api(api_server, token=key)
+    assert key not in str(raised.value)
+    assert repr(key)[1:-1] not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [{"ok": True}, None, [], ["text"], [{"other": 1}]], ids=str)
+def test_json_that_is_no_answer_to_the_question_is_told_as_such(api_server: ManagementServer, content: object) -> None:
+    api_server.misbehave.append(lambda handler: handler.send(200, content))
+    with pytest.raises(DatabaseUnavailable, match=r"in between\?"):
+        read_status(api(api_server))
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 407])
+def test_a_page_of_a_proxy_is_not_taken_for_a_word_of_the_api(api_server: ManagementServer, status: int) -> None:
+    api_server.misbehave.append(page(status))
+    with pytest.raises(DatabaseUnavailable, match=f"it answered {status} with a page of text/html") as raised:
+        read_status(api(api_server))
+    assert not isinstance(raised.value, DatabaseRefused)
+
+
+def test_a_refusal_without_a_code_of_postgres_leaves_the_other_ways_open(api_server: ManagementServer) -> None:
+    api_server.misbehave.append(refused(400))
+    with pytest.raises(DatabaseUnavailable, match="does not tell what is applied: refused with 400"):
+        read_status(api(api_server))

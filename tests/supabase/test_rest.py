@@ -108,6 +108,15 @@ def test_a_key_that_can_never_work_is_refused_before_it_is_sent(project: Project
     assert project.seen == []
 
 
+@pytest.mark.parametrize("key", ["sb_secret_two words", "sb_secret_two\nlines", "sb_secret_ümlaut"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_told(project: Project, key: str) -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_SERVICE_KEY holds a space, a line break") as raised:
+        sync(project, key)
+    assert "two" not in str(raised.value)
+    assert "mlaut" not in str(raised.value)
+    assert project.seen == []
+
+
 @pytest.mark.parametrize(
     "key",
     ["sb_secret_revoked", token("service_role", exp=1), token("authenticated")],

@@ -179,3 +179,36 @@ def test_two_at_once_over_https_apply_each_file_once(api_server: ManagementServe
         thread.join()
     assert [answer.code for answer in answers] == [0, 0], answers
     assert applied(api_server.dsn) == [migration.version for migration in load()]
+
+
+def test_a_token_read_from_a_file_with_its_line_break_is_a_token(api_server: ManagementServer, tmp_path: Path) -> None:
+    answer = migrate("status", "--via", "api", api_server=api_server, cwd=tmp_path, SUPABASE_ACCESS_TOKEN=f"{TOKEN}\n")
+    assert "001_ledger" in answer.out, answer.err
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"SUPABASE_PROJECT_REF": "z" * 20}, {"SUPABASE_URL": f"https://{'z' * 20}.supabase.co"}],
+    ids=lambda other: next(iter(other)),
+)
+def test_settings_of_two_projects_are_refused_before_either_is_changed(
+    api_server: ManagementServer, tmp_path: Path, other: dict[str, str]
+) -> None:
+    answer = migrate("up", api_server=api_server, cwd=tmp_path, **other)
+    assert answer.code == 2
+    (setting,) = other
+    assert f"different Supabase projects: {setting} names {'z' * 20}, DATABASE_URL names {REF}" in answer.err
+    assert api_server.asked == []
+
+
+def test_a_pasted_file_that_was_edited_is_told_at_once(api_server: ManagementServer, tmp_path: Path) -> None:
+    last = load()[-1]
+    with psycopg.connect(api_server.dsn, autocommit=True) as before:
+        for migration in load()[:-1]:
+            before.execute(migration.text.encode())
+    given = {"DATABASE_URL": CLOSED, "SUPABASE_ACCESS_TOKEN": TOKEN, "HOLDFAST_SUPABASE_API_URL": api_server.address}
+    with running("migrate", "up", "--via", "paste", cwd=tmp_path, **given) as command:
+        command.says(f"{last.name}: paste the whole of")
+        with psycopg.connect(api_server.dsn, autocommit=True) as editor:
+            editor.execute(last.text.replace(last.checksum, "0" * 64).encode())
+        assert command.ends() == 1

@@ -67,13 +67,14 @@ class Pasting:
     def _await(self, look: Callable[[], list[MigrationStatus]], migration: Migration) -> None:
         end = time.monotonic() + self._wait
         while time.monotonic() < end:
+            states: dict[int, str] = {}
             with contextlib.suppress(DatabaseError):
                 states = {status.version: status.state for status in look()}
-                if states.get(migration.version) == "applied":
-                    Path(f"holdfast-{migration.name}.sql").unlink(missing_ok=True)
-                    return
-                if states.get(migration.version) == "edited":
-                    raise SchemaMismatch(f"{migration.name} was recorded with other contents: paste the file as it is")
+            if states.get(migration.version) == "applied":
+                Path(f"holdfast-{migration.name}.sql").unlink(missing_ok=True)
+                return
+            if states.get(migration.version) == "edited":
+                raise SchemaMismatch(f"{migration.name} was recorded with other contents: paste the file as it is")
             time.sleep(EVERY)
         raise MigrationError(
             f"{migration.name} was not pasted within {self._wait:g} s; what was pasted is kept: run this again to go on"

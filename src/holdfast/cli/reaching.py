@@ -17,7 +17,7 @@ from holdfast.postgres.dsn import parse
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import MigrationStatus, read_status
 from holdfast.postgres.routes import Connected, Route
-from holdfast.postgres.supabase import project_ref
+from holdfast.postgres.supabase import check_one_project, project_ref
 from holdfast.services.migrator import Attempt, Target, Via, find_route
 
 Way = Annotated[
@@ -84,6 +84,7 @@ def target_of(settings: Settings) -> Target:
     if dsn is not None:
         parse(dsn)
     ref = project_ref(given=settings.supabase_project_ref, url=settings.supabase_url, dsn=dsn)
+    check_one_project(given=settings.supabase_project_ref, url=settings.supabase_url, dsn=dsn)
     return Target(
         dsn,
         ref,

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from holdfast.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 from holdfast.postgres.extras import httpx_module, request_within
 from holdfast.postgres.routes import StatementError
-from holdfast.postgres.supabase import DASHBOARD, KeyKind, key_kind
+from holdfast.postgres.supabase import DASHBOARD, KeyKind, check_key, key_kind
 
 ADDRESS = "https://api.supabase.com"
 #: Seconds: for a look; for a file (the API itself gives up after 50 to 60 s).
@@ -70,7 +70,9 @@ class ManagementApi:
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Run a query and return its rows, within READ_LIMIT and without a second try."""
         found = self._ask("POST", "/database/query", {"query": query, "read_only": False}, READ_LIMIT, tries=1)
-        return found if isinstance(found, list) else []
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise DatabaseUnavailable(f"{self.where} answered with JSON that is no rows: something else in between?")
+        return found
 
     def run(self, text: str) -> None:
         """Run a file that may be run again. Raises `StatementError` with what Postgres said."""
@@ -109,8 +111,8 @@ class ManagementApi:
             answer = request_within(self._client, method, path, body, limit)
         except httpx.TimeoutException:
             raise _AgainError(f"no answer within {limit:g} s") from None
-        except httpx.RemoteProtocolError as error:
-            raise _AgainError(f"the answer was cut short ({error})") from None
+        except (httpx.RemoteProtocolError, httpx.DecodingError) as error:
+            raise _AgainError(f"the answer was cut short or damaged ({error})") from None
         except httpx.HTTPError as error:
             raise _AgainError(f"no connection ({error})") from None
         if answer.status_code < 300:
@@ -121,6 +123,8 @@ class ManagementApi:
         status, message = answer.status_code, _message(answer)
         if status == 429 or status >= 500:
             raise _AgainError(f"it answered {status} ({message})", after=_after(answer))
+        if not _is_json(answer):
+            raise DatabaseUnavailable(f"{self.where}: it answered {status} with {message}")
         if status == 400:
             found = _SQLSTATE.search(message)
             raise StatementError(found[1] if found else None, (found[2] if found else message).strip())
@@ -151,6 +155,7 @@ class _AgainError(Exception):
 
 
 def _check_token(token: str) -> None:
+    check_key("SUPABASE_ACCESS_TOKEN", token)
     kind = key_kind(token)
     if kind not in (KeyKind.ACCESS_TOKEN, KeyKind.UNKNOWN):
         raise ConfigurationError(
@@ -164,6 +169,14 @@ def _content(answer: Any) -> Any:
         return answer.json()
     except ValueError:
         raise _AgainError(f"it answered {answer.status_code} with {_shape(answer)}, not with JSON") from None
+
+
+def _is_json(answer: Any) -> bool:
+    try:
+        answer.json()
+    except ValueError:
+        return False
+    return True
 
 
 def _message(answer: Any) -> str:

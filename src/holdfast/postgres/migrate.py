@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from holdfast.errors import ConfigurationError, DatabaseTooOld, MigrationError, SchemaMismatch
+from holdfast.errors import ConfigurationError, DatabaseTooOld, DatabaseUnavailable, MigrationError, SchemaMismatch
 from holdfast.postgres.calls import Call
 from holdfast.postgres.dsn import is_rest
 from holdfast.postgres.rest import RestClient
@@ -149,14 +149,19 @@ def refuse_behind(statuses: list[MigrationStatus]) -> None:
 
 def read_status(route: Route) -> list[MigrationStatus]:
     """The same as `migrate_status`, over a route."""
-    (found,) = _read(route, "schema_owner")
+    answer = _read(route, "schema_owner")
+    if len(answer) != 1 or "server_version" not in answer[0]:
+        raise DatabaseUnavailable(f"{route.where} answered something else than it was asked: a proxy in between?")
+    (found,) = answer
     if int(found["server_version"]) < MIN_SERVER_VERSION:
         version = int(found["server_version"]) // 10000
         raise DatabaseTooOld(f"this server is Postgres {version}; Holdfast needs Postgres 15 or newer")
     if found["has_objects"] and not found["has_records"]:
         raise SchemaMismatch(
             f"{route.where} has a schema named holdfast that is not ours: it has no table schema_migrations of our"
-            " form; rename that schema (ALTER SCHEMA holdfast RENAME TO ...), or give Holdfast a database of its own"
+            " form; rename that schema (ALTER SCHEMA holdfast RENAME TO ...), or give Holdfast a database of its own."
+            " If it is Holdfast's and only that table was lost: holdfast migrate print | psql, which makes it anew and"
+            " keeps all jobs"
         )
     rows = _read(route, "migration_records") if found["has_records"] else []
     return compare(load(), {row["version"]: (row["name"], row["checksum"], row["applied_at"]) for row in rows})
@@ -214,7 +219,9 @@ def _read(route: Route, name: str) -> list[dict[str, Any]]:
     try:
         return route.rows(statement(name))
     except StatementError as error:
-        raise MigrationError(f"{route.where} does not tell what is applied: {error}") from error
+        # Without a code of Postgres these are the words of something before it: another way may get through.
+        kind = DatabaseUnavailable if error.sqlstate is None else MigrationError
+        raise kind(f"{route.where} does not tell what is applied: {error}") from error
 
 
 def _apply(route: Route, migration: Migration, waits: Callable[[str], None], pause: Callable[[float], None]) -> None:

@@ -26,7 +26,7 @@ from holdfast.postgres.extras import httpx_module, request_within
 from holdfast.postgres.rest_errors import no_json, refusal
 from holdfast.postgres.rest_values import decode, encode
 from holdfast.postgres.signatures import Signature, of_function, of_statement
-from holdfast.postgres.supabase import KeyKind, jwt_claims, key_kind, project_ref
+from holdfast.postgres.supabase import KeyKind, check_key, jwt_claims, key_kind, project_ref
 
 _CALL = re.compile(r"SELECT (?:(?P<columns>[\w, ]+) FROM )?holdfast\.(?P<name>\w+)\((?P<given>.*)\)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"%[sb](?:::[\w\[\]]+)*|coalesce\(%s[^()]*\)")
@@ -50,6 +50,7 @@ class Place:
 
     def check(self) -> None:
         """Raise `ConfigurationError` for a key of a kind that this can never work with."""
+        check_key("SUPABASE_SERVICE_KEY", self.key)
         kind = key_kind(self.key)
         if kind in (KeyKind.ANON, KeyKind.PUBLISHABLE, KeyKind.ACCESS_TOKEN):
             raise ConfigurationError(

@@ -57,6 +57,14 @@ def key_kind(key: str) -> KeyKind:
     return known.get(claims.role or "", KeyKind.OTHER_JWT)
 
 
+def check_key(setting: str, key: str) -> None:
+    """Raise `ConfigurationError` for what cannot travel in a header field: the client would tell it whole."""
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(
+            f"{setting} holds a space, a line break or another character that no key has; copy the key anew"
+        )
+
+
 def jwt_claims(key: str) -> JwtClaims | None:
     """What a JWT claims; None where the text is none."""
     parts = key.split(".")
@@ -91,6 +99,18 @@ def project_ref(*, given: str | None, url: str | None, dsn: str | None) -> str |
     if found:
         return found[1]
     return supabase_project(dsn) if dsn else None
+
+
+def check_one_project(*, given: str | None, url: str | None, dsn: str | None) -> None:
+    """Raise `ConfigurationError` where settings name different projects: another's database must not be changed."""
+    named = {
+        "SUPABASE_PROJECT_REF": given,
+        "SUPABASE_URL": project_ref(given=None, url=url, dsn=None),
+        "DATABASE_URL": project_ref(given=None, url=None, dsn=dsn),
+    }
+    if len(set(named.values()) - {None}) > 1:
+        said = ", ".join(f"{setting} names {ref}" for setting, ref in named.items() if ref)
+        raise ConfigurationError(f"the settings name different Supabase projects: {said}; set all to one project")
 
 
 def editor(ref: str) -> str:
