@@ -117,3 +117,34 @@ def test_a_lost_record_is_made_anew_by_the_files_and_the_jobs_are_kept(migrated:
     assert compare(migrated) == []
     with psycopg.connect(migrated) as conn:
         assert conn.execute("SELECT name FROM holdfast.queues").fetchall() == [("kept",)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE holdfast.workers DROP COLUMN loop_lag",
+        "ALTER TABLE holdfast.jobs DROP COLUMN run_at CASCADE",
+        "ALTER TABLE holdfast.jobs DROP COLUMN kind CASCADE",
+        "ALTER TABLE holdfast.queues ALTER paused SET DEFAULT true",
+        "ALTER TABLE holdfast.queues ALTER paused DROP DEFAULT",
+        "ALTER TABLE holdfast.jobs ALTER args DROP NOT NULL",
+        "ALTER TABLE holdfast.jobs ALTER error SET NOT NULL",
+        "ALTER TABLE holdfast.workers ALTER running TYPE bigint",
+        "ALTER TABLE holdfast.workers DROP CONSTRAINT workers_gone_reason",
+        "ALTER TABLE holdfast.workers DROP CONSTRAINT workers_gone_reason,"
+        " ADD CONSTRAINT workers_gone_reason CHECK (true)",
+        "DROP INDEX holdfast.jobs_dead; CREATE INDEX jobs_dead ON holdfast.jobs (fingerprint, id)",
+        "DROP TABLE holdfast.queues",
+        "DROP FUNCTION holdfast.clock() CASCADE",
+        "DROP VIEW holdfast.stale_jobs_view",
+        "DROP FUNCTION holdfast.schema_catalog()",
+    ],
+)
+def test_the_way_back_leads_back(migrated: str, tmp_path: Path, text: str) -> None:
+    change(migrated, text)
+    answer = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)
+    assert answer.code == 1
+    change(migrated, (answer.out + answer.err).partition("run the SQL ")[2].partition("; then: ")[0])
+    again = holdfast("migrate", "up", cwd=tmp_path, DATABASE_URL=migrated)
+    assert (again.code, again.err) == (0, "")
+    assert compare(migrated) == []

@@ -15,7 +15,7 @@ from holdfast.cli.output import first_line, print_json, relative, show, table
 from holdfast.cli.pasting import Pasting
 from holdfast.cli.reaching import Way, only_shown, reached, saying, target_of
 from holdfast.core.sql_text import statements
-from holdfast.errors import ConfigurationError, MigrationError
+from holdfast.errors import ConfigurationError, MigrationError, SchemaMismatch
 from holdfast.postgres.migrate import (
     Migration,
     MigrationStatus,
@@ -27,8 +27,8 @@ from holdfast.postgres.migrate import (
     refuse,
     refuse_behind,
 )
-from holdfast.postgres.routes import Route
-from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected
+from holdfast.postgres.routes import Route, StatementError
+from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected, way_back
 from holdfast.services.migrator import Via
 
 _STYLES = {"applied": "green", "pending": "yellow", "edited": "red", "unknown": "red"}
@@ -94,7 +94,7 @@ def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
             f"{route.where} said that all went well, and its ledger does not show {', '.join(missing)}; nothing of a"
             " file is kept without its record: run holdfast migrate up again"
         )
-    found = differences([SchemaObject(**each) for each in route.rows(CATALOG)], [each.version for each in statuses])
+    found = differences(_catalog(route), [each.version for each in statuses])
     lacking = [f"{each.kind} {each.name}" for each in found if each.what == "missing"]
     if lacking:
         few = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
@@ -102,6 +102,19 @@ def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
             f"every migration is on record in {route.where}, and what they make is not all there: {few} missing;"
             " holdfast migrate verify tells all, and the way out"
         )
+
+
+def _catalog(route: Route) -> list[SchemaObject]:
+    """What is there. The function that tells it may itself be missing, and `up` alone does not make it again."""
+    try:
+        return [SchemaObject(**each) for each in route.rows(CATALOG)]
+    except (SchemaMismatch, StatementError) as error:
+        _, file = expected()["function", "holdfast.schema_catalog()"]
+        forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {file}"  # noqa: S608
+        raise MigrationError(
+            f"{route.where} does not tell what it has ({str(error).rstrip('.')}); where the function"
+            f" holdfast.schema_catalog() is missing: run the SQL {forget}; then: holdfast migrate up"
+        ) from error
 
 
 @migrate.command(epilog="Exit code 1 when the database is not at this Holdfast's level.")
@@ -134,11 +147,11 @@ def verify(
     settings = read_settings(database_url, data_dir)
     with reached(settings, via, as_json=as_json) as (route, statuses, where, _):
         refuse_behind(statuses)
-        found = [SchemaObject(**each) for each in route.rows(CATALOG)]
+        found = _catalog(route)
     differing = differences(found, [status.version for status in statuses])
     wrong = [each for each in differing if each.file is not None]
     if as_json:
-        print_json(database=where, matches=not wrong, differences=differing)
+        print_json(database=where, matches=not wrong, differences=differing, way_back=way_back(differing))
     else:
         _show_differences(where, differing, len(expected()))
     raise typer.Exit(1 if wrong else 0)
@@ -150,10 +163,10 @@ def _show_differences(where: str, differing: list[Difference], objects: int) -> 
         show(Text.assemble((f"{each.what:<8}", style), f"{each.kind} {each.name}"))
         if each.what == "differs":
             show(f"         has     {first_line(each.found)}", f"         wanted  {first_line(each.wanted)}")
-    files = sorted({each.file for each in differing if each.file is not None})
-    if files:
-        forget = f"DELETE FROM holdfast.schema_migrations WHERE version IN ({', '.join(map(str, files))})"  # noqa: S608
-        show(f"{where} is not what its migrations make; the way out: run the SQL {forget}; then: holdfast migrate up")
+    steps = way_back(differing)
+    if steps:
+        sql = "; ".join(steps)
+        show(f"{where} is not what its migrations make; the way out: run the SQL {sql}; then: holdfast migrate up")
     else:
         show(f"{where} has what its migrations make: {objects} objects compared")
 

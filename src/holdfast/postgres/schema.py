@@ -20,6 +20,12 @@ CATALOG = "SELECT kind, name, definition FROM holdfast.schema_catalog()"
 _EXPOSED = "public.holdfast_"
 ROLES = ("holdfast_app", "service_role", "anon", "authenticated")
 
+_COLUMN = re.compile(
+    r"(?P<type>.+?)(?P<full> NOT NULL)?(?: COLLATE (?P<collation>\S+))?"
+    r"(?P<made> IDENTITY| GENERATED .+)?(?: DEFAULT (?P<default>.+))?",
+    re.DOTALL,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaObject:
@@ -81,6 +87,67 @@ def differences(found: Iterable[SchemaObject], applied: Iterable[int]) -> list[D
         if (kind, name) not in wanted and kind != "role"
     ]
     return sorted(told, key=lambda each: (each.file or 0, each.kind, each.name))
+
+
+def way_back(told: Iterable[Difference]) -> list[str]:
+    """The SQL that leads back, with the files that are run again after it.
+
+    A file leaves a table or an index alone that is there, whatever is wrong with it: statements of its own mend that.
+    """
+    wrong = [each for each in told if each.file is not None]
+    lost = {each.name for each in wrong if each.kind == "table" and each.what == "missing"}
+    steps, again = list[str](), set[int]()
+    for each in wrong:
+        table, _, part = each.name.rpartition(".")
+        step = _step(each, table, part) if table not in lost else None
+        if step is not None:
+            steps.append(step)
+        if step is None or each.kind == "index":
+            again.add(each.file or 0)
+    if again:
+        listed = ", ".join(map(str, sorted(again)))
+        steps.append(f"DELETE FROM holdfast.schema_migrations WHERE version IN ({listed})")  # noqa: S608
+    return steps
+
+
+def _step(each: Difference, table: str, part: str) -> str | None:
+    """None where running the file again is enough."""
+    is_there = each.what == "differs"
+    if each.kind == "index" and is_there:
+        return f"DROP INDEX {each.name}"
+    if ("table", table) not in expected():
+        return None
+    if each.kind == "constraint":
+        gone = f"DROP CONSTRAINT {part}, " if is_there else ""
+        return f"ALTER TABLE {table} {gone}ADD CONSTRAINT {part} {each.wanted}"
+    if each.kind == "column":
+        return _column_step(table, part, each.wanted, each.found if is_there else None)
+    return None
+
+
+def _column_step(table: str, name: str, wanted: str, found: str | None) -> str | None:
+    new = _parts(wanted)
+    if new["made"] is not None:
+        return None
+    kind = f'{new["type"]} COLLATE "{new["collation"]}"' if new["collation"] else new["type"]
+    default = f" DEFAULT {new['default']}" if new["default"] else ""
+    if found is None:
+        return f"ALTER TABLE {table} ADD COLUMN {name} {kind}{' NOT NULL' if new['full'] else ''}{default}"
+    old = _parts(found)
+    changes = []
+    if (old["type"], old["collation"]) != (new["type"], new["collation"]):
+        changes.append(f"TYPE {kind}")
+    if old["full"] != new["full"]:
+        changes.append("SET NOT NULL" if new["full"] else "DROP NOT NULL")
+    if old["default"] != new["default"]:
+        changes.append(f"SET{default}" if default else "DROP DEFAULT")
+    return f"ALTER TABLE {table} " + ", ".join(f"ALTER COLUMN {name} {change}" for change in changes)
+
+
+def _parts(definition: str) -> dict[str, str | None]:
+    """What a column's definition consists of, as the catalog writes it; `made`: how Postgres itself fills it."""
+    found = _COLUMN.fullmatch(definition)
+    return found.groupdict() if found else {"made": definition}
 
 
 @cache
