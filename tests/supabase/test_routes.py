@@ -212,3 +212,19 @@ def test_a_pasted_file_that_was_edited_is_told_at_once(api_server: ManagementSer
         with psycopg.connect(api_server.dsn, autocommit=True) as editor:
             editor.execute(last.text.replace(last.checksum, "0" * 64).encode())
         assert command.ends() == 1
+
+
+@pytest.mark.parametrize("args", [["status"], ["up", "--dry-run"]], ids=" ".join)
+def test_who_only_looks_is_offered_nothing_to_paste(
+    api_server: ManagementServer, tmp_path: Path, args: list[str]
+) -> None:
+    answer = migrate(*args, "--via", "paste", api_server=api_server, cwd=tmp_path)
+    assert "001_ledger" in answer.out, answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_file_is_told_with_the_way_out(api_server: ManagementServer, tmp_path: Path) -> None:
+    (tmp_path / f"holdfast-{load()[0].name}.sql").mkdir()
+    answer = migrate("up", "--via", "paste", api_server=api_server, cwd=tmp_path)
+    assert answer.code == 2
+    assert "run this in another folder, or: holdfast migrate print > FILE" in answer.err

@@ -4,12 +4,12 @@ import contextlib
 import sys
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from holdfast.cli import by_hand, clipboard
 from holdfast.cli.output import show
-from holdfast.errors import DatabaseError, DatabaseUnavailable, MigrationError, SchemaMismatch
+from holdfast.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, MigrationError, SchemaMismatch
 from holdfast.postgres.migrate import Migration, MigrationStatus, load, read_status, refuse
 from holdfast.services.migrator import Found, Target, Via, find_route
 
@@ -56,7 +56,8 @@ class Pasting:
 
     def _offer(self, migration: Migration) -> None:
         path = Path(f"holdfast-{migration.name}.sql")
-        path.write_text(migration.text, encoding="utf-8")
+        with _writing():
+            path.write_text(migration.text, encoding="utf-8")
         is_copied = clipboard.copy(migration.text)
         source = f"the clipboard (also in {path})" if is_copied else str(path)
         show(f"{migration.name}: paste the whole of {source} into {by_hand.address(self._target)} and run it")
@@ -82,10 +83,22 @@ class Pasting:
 
     def _alone(self) -> list[str]:
         """Nothing here can look at the ledger."""
-        written = by_hand.write(by_hand.FILE)
+        with _writing():
+            written = by_hand.write(by_hand.FILE)
         is_copied = clipboard.copy(by_hand.everything())
         source = f"the clipboard (also in {written})" if is_copied else str(written)
         return [
             f"paste the whole of {source} into {by_hand.address(self._target)} and run it.",
             "No way to the database is open from here: afterwards ask `holdfast migrate status` where one is.",
         ]
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"the SQL to paste cannot be written here ({error}); run this in another folder, or:"
+            " holdfast migrate print > FILE"
+        ) from error

@@ -56,9 +56,11 @@ def reached(
             yield Reached(route, read_status(route), where, [])
         return
     tried: list[Attempt] = []
-    if via is Via.PASTE:
-        Pasting(target, wait if wait is not None else 0.0).run()
+    if via is Via.PASTE and wait is not None and not dry_run:
+        Pasting(target, wait).run()
         raise typer.Exit
+    if via is Via.PASTE:
+        via = Via.AUTO  # To look needs no hand.
     tell = _teller(target, via, tried, as_json=as_json)
     try:
         found = find_route(target, via, told=tell, waits=saying(as_json=as_json))
