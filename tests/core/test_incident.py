@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.core.incident import Finding, OpenIncident, Reason, decide
+from holdfast.core.incident import Finding, OpenIncident, Reason, decide, within
 
 OPEN = OpenIncident("dead_letters", "f", "3 jobs died", 3, 60.0)
 
@@ -36,3 +36,10 @@ def test_causes_are_kept_apart() -> None:
     other = Finding("dead_letters", "g", "others", 1, 1)
     reasons = {each.key: each.reason for each in decide([other], [OPEN])}
     assert reasons == {"g": Reason.FIRST, "f": Reason.RESOLVED}
+
+
+def test_what_was_not_looked_at_is_not_judged() -> None:
+    blind = OpenIncident("blind", "orders-dlq", "cannot be looked at", 1, 60.0)
+    assert within([OPEN, blind], {"blind": {"bills-dlq"}}) == [OPEN]
+    assert within([OPEN, blind], {"blind": {"orders-dlq"}}) == [OPEN, blind]
+    assert within([OPEN, blind], {"blind": ()}) == [OPEN]

@@ -123,6 +123,39 @@ async def test_a_queue_that_cannot_be_looked_at_is_told_and_does_not_stop_the_ot
     assert told(conn)[-1] == ("resolved", f"Resolved: The dead letters of {queue_name(broken)} cannot be looked at")
 
 
+async def test_a_monitor_of_other_queues_leaves_what_it_did_not_look_at_open(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs
+) -> None:
+    broken, url = sqs.url(f"nobody-{uuid4().hex[:8]}"), await queue(client)
+    async with monitoring(database, broken) as (one, _), monitoring(database, url) as (other, _):
+        await one.look_at_queues()
+        await other.look_at_queues()
+        assert told(conn) == [("first", f"The dead letters of {queue_name(broken)} cannot be looked at")]
+        await client.create(queue_name(broken), {}, {})
+        await one.look_at_queues()
+    assert [reason for reason, _ in told(conn)] == ["first", "resolved"]
+
+
+async def test_a_counted_queue_that_cannot_be_looked_at_any_more_is_not_told_as_over(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
+    last = (await client.attributes(await queue(client))).arn
+    url = await queue(client, RedrivePolicy=json.dumps({"deadLetterTargetArn": last, "maxReceiveCount": "3"}))
+    await client.send(url, ["one", "two"])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+        sqs.freeze()
+        try:
+            await monitor.look_at_queues()
+        finally:
+            sqs.thaw()
+    assert told(conn) == [
+        ("first", f"2 messages in {queue_name(url)}"),
+        ("first", f"The dead letters of {queue_name(url)} cannot be looked at"),
+    ]
+
+
 async def test_a_moment_s_trouble_is_looked_at_once_more_and_not_told(
     database: str, conn: Session, client: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

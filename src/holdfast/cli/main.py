@@ -55,6 +55,7 @@ def application() -> "typer.Typer":
     from holdfast.cli.api import api
     from holdfast.cli.demo import demo
     from holdfast.cli.doctor import doctor
+    from holdfast.cli.incidents import incidents
     from holdfast.cli.jobs import jobs
     from holdfast.cli.keys import keys
     from holdfast.cli.limits import limits
@@ -104,6 +105,7 @@ def application() -> "typer.Typer":
     command.add_typer(keys, name="keys")
     command.command("local-sqs", short_help="Run a local SQS server, for development.")(local_sqs)
     command.command(short_help="Whether the services on this machine live, for health checks.")(probe)
+    command.add_typer(incidents, name="incidents")
     command.add_typer(limits, name="limits")
     command.command(short_help="Run real jobs, kill workers, and count what is lost.")(demo)
     return command

@@ -4,7 +4,7 @@ An incident opens at the first finding of its cause, grows worse with what arriv
 of it is left. Each of the three is told once; a finding that is only still there is not told again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -65,6 +65,18 @@ def decide(findings: Sequence[Finding], incidents: Sequence[OpenIncident]) -> li
         Decision(_reason(found.get(cause), open_ones.get(cause)), *cause, found.get(cause), open_ones.get(cause))
         for cause in dict.fromkeys([*found, *open_ones])
     ]
+
+
+def within(incidents: Sequence[OpenIncident], looked: Mapping[str, Collection[str]]) -> list[OpenIncident]:
+    """Those that whoever looked can judge: of a kind in `looked` only the keys that are named there.
+
+    What nobody looked at is neither found nor over: it may be another monitor's, or out of reach.
+
+    >>> incident = OpenIncident("blind", "orders-dlq", "cannot be looked at", 1, 60.0)
+    >>> within([incident], {"blind": {"bills-dlq"}})
+    []
+    """
+    return [each for each in incidents if each.kind not in looked or each.key in looked[each.kind]]
 
 
 def _reason(finding: Finding | None, incident: OpenIncident | None) -> Reason:

@@ -13,6 +13,8 @@ from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
 ALONE = "limits_without_postgres"
+#: All that an incident can be of.
+KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE)
 
 
 def letters(group: LetterGroup) -> Finding:

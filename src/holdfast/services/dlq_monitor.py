@@ -120,8 +120,12 @@ class DlqMonitor:
         for name, why in {**lost, **problems}.items():
             self._sinks.emit(QueueLost(f"look at {name}", why))
             found.append(telling.blind(name, why))
-        await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED])
+        looked = {BLIND: self._own_names() | {*seen, *lost, *problems}, COUNTED: seen}
+        await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED], looked)
         await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
+
+    def _own_names(self) -> set[str]:
+        return {queue_name(url) for url in [*self._sources.dead_letter_urls, *self._sources.source_urls]}
 
     async def _look_at_all(
         self, sqs: Sqs, urls: Sequence[str], seen: dict[str, int]

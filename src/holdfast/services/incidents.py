@@ -1,10 +1,10 @@
 """The incident book: what monitors find is folded, decided, and written down with what is to be told of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
 from holdfast.core import telling
-from holdfast.core.incident import Decision, Finding, Reason, decide
+from holdfast.core.incident import Decision, Finding, Reason, decide, within
 from holdfast.events import IncidentChanged, Sinks
 from holdfast.postgres.dead_letters import IncidentChange, open_incidents, record_incidents
 from holdfast.postgres.ledger import AsyncLedger
@@ -23,11 +23,16 @@ class IncidentBook:
         self._sinks = sinks
         self._new_id = new_id
 
-    async def fold(self, findings: Sequence[Finding], kinds: Sequence[str]) -> None:
-        """Everything that was found of these kinds: what is open and was not found is over."""
+    async def fold(
+        self, findings: Sequence[Finding], kinds: Sequence[str], looked: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Everything that was found of these kinds: what is open and was not found is over.
+
+        Of a kind in `looked` only the keys named there were looked at; others stay as they are.
+        """
         incidents = await self._ledger.call(open_incidents(kinds))
         known = {(incident.kind, incident.key) for incident in incidents}
-        decisions = decide([telling.once(finding, known) for finding in findings], incidents)
+        decisions = decide([telling.once(finding, known) for finding in findings], within(incidents, looked or {}))
         changes = [self._change(decision) for decision in decisions if decision.reason is not Reason.NOTHING]
         if not changes:
             return
