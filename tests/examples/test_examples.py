@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -191,9 +193,10 @@ def test_each_sign_up_gets_one_mail_whatever_is_killed(example: Example, conn: S
     port = free_port()
     serve = ("flask", "--app", "signup", "run", "--port", str(port))
     example.run("flask", "--app", "signup", "init")
-    web, worker = example.start(*serve), example.start("holdfast", "worker", "signup", "--slots", "4")
+    web = example.start(*serve)
     answers(f"http://127.0.0.1:{port}/", example)
     accepted = [sign_up(port, f"user{number}@example.org") for number in range(20)]
+    worker = example.start("holdfast", "worker", "signup", "--slots", "4")
     in_the_middle(conn, example)
     web.kill()
     worker.kill()
@@ -223,7 +226,8 @@ def test_each_order_is_charged_once_though_the_only_process_is_killed(example: E
     serve = ("uvicorn", "orders:app", "--port", str(port))
     web = example.start(*serve)
     answers(f"http://127.0.0.1:{port}/orders/0", example)
-    orders = {order(port, cents): cents for cents in range(100, 112)}
+    with ThreadPoolExecutor(12) as together:
+        orders = dict(zip(together.map(partial(order, port), range(100, 112)), range(100, 112), strict=True))
     in_the_middle(conn, example)
     web.kill()
     example.start(*serve)

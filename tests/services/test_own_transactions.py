@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from holdfast import Context, Holdfast, InvalidConnection, JobFailed, JobLogFilter, LeaseLost, RetryPolicy
+from holdfast.events import JobFailed as JobFailedEvent
 from holdfast.events import LeaseWasLost
 from tests import support
 from tests.connections import (
@@ -77,6 +78,7 @@ async def test_the_job_s_end_and_its_effects_are_one_commit(
     assert effects(conn) == [1]
     assert fenced(conn, job.id) == []
     assert running.recorder.of(LeaseWasLost) == []
+    assert running.recorder.of(JobFailedEvent) == []
 
 
 @pytest.mark.parametrize("connection", BLOCKING, ids=lambda each: each.__name__)

@@ -448,8 +448,10 @@ class Worker:
         elif settled.verdict == "lost":
             self._sinks.emit(LeaseWasLost(run.job.id, run.job.kind, run.job.lease, "settle"))
         else:
-            self._counts.ended(run.job, settled.status or "", settlement.outcome, run.ran)
-            if settlement.outcome == "fail" and settlement.error is not None:
+            # A handler that settled its job in its own transaction has succeeded, whatever we would have written.
+            outcome = "complete" if settled.status == "succeeded" else settlement.outcome
+            self._counts.ended(run.job, settled.status or "", outcome, run.ran)
+            if outcome == "fail" and settlement.error is not None:
                 self._sinks.emit(
                     JobFailed(
                         run.job.id, run.job.kind, run.job.lease, settled.status or "",
