@@ -214,6 +214,7 @@ def test_a_monitor_tells_how_often_it_sweeps_and_when_it_did(conn: Session) -> N
     assert monitors["mark_workers_gone"]["swept_ago"] < 30
 
 
+@pytest.mark.full
 def test_a_million_jobs_are_not_counted(conn: Session) -> None:
     """1,000,000 waiting, 300,000 ended: what is read stays within bounds."""
     now = clock(conn)
