@@ -163,6 +163,14 @@ def test_a_value_that_cannot_be_is_refused_with_its_name_source_and_value(
         load(folder, environment)
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "abc"])
+@pytest.mark.parametrize("name", ["SUPABASE_URL", "HOLDFAST_URL", "HOLDFAST_SUPABASE_API_URL"])
+def test_an_address_whose_port_cannot_be_is_refused_by_its_name(folder: Path, name: str, port: str) -> None:
+    with pytest.raises(ConfigurationError, match="its port must be a number from 1 to 65535") as refused:
+        load(folder, {name: f"https://example.org:{port}"})
+    assert f":{port}" in str(refused.value)
+
+
 def test_a_wrong_value_names_the_file_it_came_from(folder: Path) -> None:
     (folder / "holdfast.toml").write_text('slots = "lots"\n')
     with pytest.raises(ConfigurationError, match=r"setting slots from holdfast\.toml"):

@@ -253,7 +253,7 @@ class Settings(BaseModel):
             raise ValueError("it must look like https://abcdefghijklmnopqrst.supabase.co")
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ValueError("keys travel to this address: beyond this machine it must begin with https://")
-        return value
+        return _with_a_port(value)
 
     @field_validator("url")
     @classmethod
@@ -261,7 +261,7 @@ class Settings(BaseModel):
         parts = urlsplit(value or "http://localhost")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it must look like https://jobs.example.org or http://127.0.0.1:8484")
-        return value
+        return _with_a_port(value)
 
     @field_validator("*", mode="after")
     @classmethod
@@ -336,6 +336,17 @@ def _checked(check: Callable[..., object], value: str, **options: Any) -> str:
         check(value, **options)
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
+    return value
+
+
+def _with_a_port(value: str | None) -> str | None:
+    """An address, whose port, if it names one, is one that somebody can listen on."""
+    try:
+        port = urlsplit(value or "").port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("its port must be a number from 1 to 65535")
     return value
 
 

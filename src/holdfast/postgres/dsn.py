@@ -39,6 +39,9 @@ def parse(dsn: str) -> dict[str, str]:
             "DATABASE_URL cannot be read: its password seems to hold one of @ : / # ?; "
             "percent-encode it (@ is %40, / is %2F)"
         )
+    wrong = next((each for each in parts.get("port", "").split(",") if each and not 1 <= int(each) <= 65535), None)
+    if wrong is not None:
+        raise ConfigurationError(f"DATABASE_URL names port {wrong:.20}; a port lies between 1 and 65535")
     return parts
 
 
