@@ -281,3 +281,30 @@ def test_a_file_that_is_no_text_or_no_file_is_refused_by_name(folder: Path, name
     (folder / name).mkdir()
     with pytest.raises(ConfigurationError, match=f"{name} cannot be read: Is a directory"):
         load(folder)
+
+
+PROJECT = {"SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co", "SUPABASE_SERVICE_KEY": "sb_secret_x"}
+
+
+@pytest.mark.parametrize(
+    "of_the_project",
+    [
+        "postgresql://postgres:x@db.abcdefghijklmnopqrst.supabase.co/postgres",
+        "postgresql://postgres.abcdefghijklmnopqrst:x@aws-0-eu-central-1.pooler.supabase.com:6543/postgres",
+    ],
+)
+def test_a_project_is_another_way_to_its_own_database(folder: Path, of_the_project: str) -> None:
+    assert load(folder, {**PROJECT, "DATABASE_URL": of_the_project}).https_ledger is not None
+
+
+@pytest.mark.parametrize(
+    "another",
+    [
+        "postgresql://postgres@localhost:5432/app",
+        "host=db.example.org dbname=app",
+        f"postgresql://postgres:x@db.{'z' * 20}.supabase.co/postgres",
+    ],
+)
+def test_a_project_takes_the_place_of_no_other_database(folder: Path, another: str) -> None:
+    assert load(folder, {**PROJECT, "DATABASE_URL": another}).https_ledger is None
+    assert load(folder, PROJECT).https_ledger is not None

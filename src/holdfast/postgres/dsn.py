@@ -106,6 +106,15 @@ def supabase_project(dsn: str) -> str | None:
     return found[1] if found else None
 
 
+def is_of_supabase(dsn: str) -> bool:
+    """Whether it names a host of Supabase's: a project's own, or a shared pooler.
+
+    >>> is_of_supabase("postgresql://postgres@db.abcdef.supabase.co/postgres"), is_of_supabase("postgresql:///app")
+    (True, False)
+    """
+    return is_supabase_direct(dsn) or parse(dsn).get("host", "").endswith(POOLER_SUFFIX)
+
+
 def shown(dsn: str) -> str:
     """The connection string as it may be shown to people: never with its password."""
     if is_rest(dsn):
