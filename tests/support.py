@@ -33,10 +33,14 @@ def with_database(dsn: str, name: str) -> str:
 
 @contextmanager
 def database_copy(dsn: str, template: str) -> Iterator[str]:
-    """A new database made of `template`, dropped at the end whoever still uses it."""
+    """A new database made of `template`, dropped at the end whoever still uses it.
+
+    Copied as files: with fsync off that takes a third of the time that the write-ahead log takes.
+    """
     name = f"holdfast_test_{next(_numbers)}"
     with psycopg.connect(dsn, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        copied = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        admin.execute(copied.format(sql.Identifier(name), sql.Identifier(template)))
         try:
             yield with_database(dsn, name)
         finally:

@@ -194,6 +194,7 @@ def thaw(up: Running, *names: str) -> None:
         os.killpg(child_pid(up, name), signal.SIGCONT)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_while_sqs_slack_and_the_workers_fail_one_after_the_other_each_is_said(
     database: str, conn: Session, folder: Path, slack: SlackServer
@@ -244,6 +245,7 @@ def passes(answer: Any) -> Any:
     return answer if answer.code == 0 and json.loads(answer.out)["overall"] == "pass" else None
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 def test_frozen_workers_are_said_by_health_verify_and_slack(
     database: str, conn: Session, folder: Path, slack: SlackServer

@@ -3,6 +3,7 @@
 The extra `server` may be missing where only the library is used, so nothing of it is imported before it was looked for.
 """
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -34,7 +35,7 @@ def main() -> None:
 
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     try:
-        application()(prog_name="holdfast")
+        application(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="holdfast")
     except HoldfastError as error:
         _die(str(error), exit_code(error))
     except KeyboardInterrupt:
@@ -48,26 +49,32 @@ def exit_code(error: HoldfastError) -> int:
     return 3 if isinstance(error, DatabaseUnavailable) else 1
 
 
-def application() -> "typer.Typer":
-    """All commands, in the order of `--help`."""
-    import typer
+#: Each command in the order of `--help`: the module of `holdfast.cli` that holds it, its name there, and, for one that
+#: is no group, its line in `--help` where that is not the first of its docstring.
+COMMANDS: dict[str, tuple[str, str, str | None]] = {
+    "up": ("up", "up", None),
+    "worker": ("worker", "worker", None),
+    "api": ("api", "api", "Run the HTTP API alone."),
+    "monitor": ("monitor", "monitor", None),
+    "migrate": ("migrate", "migrate", None),
+    "jobs": ("jobs", "jobs", None),
+    "doctor": ("doctor", "doctor", "Examine the running deployment, with the exact fix for what is wrong."),
+    "verify": ("doctor", "doctor", "The same as doctor."),
+    "queues": ("queues", "queues", None),
+    "schedules": ("schedules", "schedules", None),
+    "workers": ("workers", "workers", None),
+    "keys": ("keys", "keys", None),
+    "local-sqs": ("local_sqs", "local_sqs", "Run a local SQS server, for development."),
+    "probe": ("probe", "probe", "Whether the services on this machine live, for health checks."),
+    "incidents": ("incidents", "incidents", None),
+    "limits": ("limits", "limits", None),
+    "demo": ("demo", "demo", "Run real jobs, kill workers, and count what is lost."),
+}
 
-    from holdfast.cli.api import api
-    from holdfast.cli.demo import demo
-    from holdfast.cli.doctor import doctor
-    from holdfast.cli.incidents import incidents
-    from holdfast.cli.jobs import jobs
-    from holdfast.cli.keys import keys
-    from holdfast.cli.limits import limits
-    from holdfast.cli.local_sqs import local_sqs
-    from holdfast.cli.migrate import migrate
-    from holdfast.cli.monitor import monitor
-    from holdfast.cli.probe import probe
-    from holdfast.cli.queues import queues
-    from holdfast.cli.schedules import schedules
-    from holdfast.cli.up import up
-    from holdfast.cli.worker import worker
-    from holdfast.cli.workers import workers
+
+def application(only: str | None = None) -> "typer.Typer":
+    """All commands, in the order of `--help`; or that one alone, which spares the imports of the others."""
+    import typer
 
     command = typer.Typer(
         help="Keeps hold of every background job. Begin with: holdfast up",
@@ -91,23 +98,13 @@ def application() -> "typer.Typer":
     ) -> None:
         pass
 
-    command.command()(up)
-    command.command()(worker)
-    command.command(short_help="Run the HTTP API alone.")(api)
-    command.add_typer(monitor, name="monitor")
-    command.add_typer(migrate, name="migrate")
-    command.add_typer(jobs, name="jobs")
-    command.command(short_help="Examine the running deployment, with the exact fix for what is wrong.")(doctor)
-    command.command("verify", short_help="The same as doctor.")(doctor)
-    command.add_typer(queues, name="queues")
-    command.add_typer(schedules, name="schedules")
-    command.add_typer(workers, name="workers")
-    command.add_typer(keys, name="keys")
-    command.command("local-sqs", short_help="Run a local SQS server, for development.")(local_sqs)
-    command.command(short_help="Whether the services on this machine live, for health checks.")(probe)
-    command.add_typer(incidents, name="incidents")
-    command.add_typer(limits, name="limits")
-    command.command(short_help="Run real jobs, kill workers, and count what is lost.")(demo)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        module, attribute, help = COMMANDS[name]
+        held = getattr(importlib.import_module(f"holdfast.cli.{module}"), attribute)
+        if isinstance(held, typer.Typer):
+            command.add_typer(held, name=name)
+        else:
+            command.command(name, short_help=help)(held)
     return command
 
 
