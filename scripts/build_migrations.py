@@ -101,6 +101,7 @@ FROM_FUNCTIONS = {
         "health_limits",
         "health_report",
     ),
+    "016_examination": ("describe_schema", "offer_stale_jobs"),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
@@ -153,6 +154,14 @@ FROM_STATEMENTS = {
         "top_rate_limits",
         "withdraw_service",
     ),
+    "016_examination": (
+        "forget_canary",
+        "longest_silence",
+        "missing_grants",
+        "notices_of_death",
+        "row_security",
+        "server_facts",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
@@ -164,6 +173,10 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
 """
 #: From 009 on one function says who may do what; a migration that adds anything ends with it.
 FIRST_SECURED = 9
+#: Up to 010 functions_over_https.sql names what is called over HTTPS; later files expose their statements themselves,
+#: and these functions.
+FIRST_OVER_HTTPS = 10
+LATER_OVER_HTTPS = ("describe_schema",)
 EXPOSE = "\nSELECT holdfast.expose_functions(ARRAY[{names}]);\nNOTIFY pgrst, 'reload schema';\n"
 SECURE = "\nSELECT holdfast.secure_schema();\n"
 
@@ -229,7 +242,9 @@ def end_of(name: str) -> str:
     if int(name[:3]) < FIRST_SECURED:
         return REVOKE
     exposed = re.findall(r"'(\w+)'", (FUNCTIONS / "functions_over_https.sql").read_text().partition("ARRAY[")[2])
-    ours = ", ".join(f"'{each}'" for each in FROM_FUNCTIONS[name] if each in exposed)
+    later = FROM_STATEMENTS.get(name, ()) if int(name[:3]) > FIRST_OVER_HTTPS else ()
+    made = [each for each in FROM_FUNCTIONS[name] if each in exposed or each in LATER_OVER_HTTPS]
+    ours = ", ".join(f"'{each}'" for each in (*made, *later))
     return (EXPOSE.format(names=ours) if ours else "") + SECURE
 
 

@@ -712,12 +712,14 @@ AS $function$
         SELECT n.nspname || '.' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name, p.*
         FROM pg_catalog.pg_proc p
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND p.proname ^@ 'holdfast_')
+        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND (p.proname ^@ 'holdfast_'
+              OR p.proname = 'find_stale_jobs' AND p.prosrc LIKE '%holdfast.find_stale_jobs(%'))
     ), relations AS (
-        SELECT 'holdfast.' || c.relname AS name, c.*
+        SELECT n.nspname || '.' || c.relname AS name, c.*
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'holdfast'
+        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND c.relname = 'stale_jobs_view' AND c.relkind = 'v'
+              AND pg_get_viewdef(c.oid) LIKE '%holdfast.find_stale_jobs(%')
     ), roles AS (
         SELECT r.oid, r.rolname AS name FROM pg_catalog.pg_roles r
         WHERE r.rolname IN ('holdfast_app', 'service_role', 'anon', 'authenticated')
@@ -730,8 +732,8 @@ AS $function$
     SELECT 'column', r.name || '.' || a.attname, concat_ws(' ',
                format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NOT NULL' END,
                CASE WHEN l.collname <> 'default' THEN 'COLLATE ' || l.collname END,
-               CASE WHEN a.attidentity <> '' THEN 'IDENTITY' END,
-               CASE WHEN a.attgenerated <> '' THEN 'GENERATED' WHEN d.oid IS NOT NULL THEN 'DEFAULT' END,
+               CASE a.attidentity WHEN 'a' THEN 'IDENTITY ALWAYS' WHEN 'd' THEN 'IDENTITY BY DEFAULT' END,
+               CASE WHEN a.attgenerated = 's' THEN 'GENERATED' WHEN a.attgenerated <> '' THEN 'VIRTUAL' WHEN d.oid IS NOT NULL THEN 'DEFAULT' END,
                pg_get_expr(d.adbin, d.adrelid))
     FROM relations r
     JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -811,6 +813,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', 'abdea178885319b23314303e5c8f1c7f3547ad46ffdf8c6f729a006a437c63c7');
+    VALUES (10, '010_functions_over_https', '1b457d85c2be0e0d4d1d21f12010de24a4bb89b847b7e3c8cef03d5e2393fc5e');
 END
 $holdfast$;
