@@ -111,8 +111,8 @@ def _column(each: Difference) -> _Mend:
     new, old = _parts(each.wanted), _parts(each.found)
     if new["made"] != old["made"] and new["made"] is not None:
         # What Postgres computes is lost by nothing; the indexes on it go, and come again.
-        steps = (f"ALTER TABLE {table} DROP COLUMN {name} CASCADE", _added(table, name, each.wanted))
-        return _Mend(steps, frozenset({each.file or 0, *_files_of_indexes(table, name)}))
+        anew = (f"ALTER TABLE {table} DROP COLUMN {name} CASCADE", _added(table, name, each.wanted))
+        return _Mend(anew, frozenset({each.file or 0, *_files_of_indexes(table, name)}))
     changes = ", ".join(f"ALTER COLUMN {name} {change}" for change in _changes(new, old))
     steps = (f"ALTER TABLE {table} {changes}",) if changes else ()
     return _Mend((*steps, *_identity(table, name, new["identity"], old["identity"])))
