@@ -5,9 +5,11 @@ policy that is there it leaves alone, whatever is wrong with it: statements of t
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
+from holdfast.postgres.migrate import load
 from holdfast.postgres.schema import Difference, expected
 
 _COLUMN = re.compile(
@@ -17,6 +19,7 @@ _COLUMN = re.compile(
     re.DOTALL,
 )
 _SECURED = "row level security"
+_MADE_ANEW = re.compile(r"^CREATE (?:OR REPLACE )?(?:FUNCTION|VIEW) (holdfast\.\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,32 @@ def way_back(told: Iterable[Difference]) -> list[str]:
     lost = {each.name for each in wrong if each.kind == "table" and each.what == "missing"}
     mends = [_again(each) if _table_of(each) in lost else _MENDS.get(each.kind, _again)(each) for each in wrong]
     steps = list(dict.fromkeys(step for mend in mends for step in mend.steps))
-    files = {file for mend in mends for file in mend.files}
+    files = with_successors({file for mend in mends for file in mend.files}, _functions_of_files())
     return [*steps, _forget(files)] if files else steps
+
+
+def with_successors(files: set[int], made: Mapping[int, frozenset[str]]) -> set[int]:
+    """The files, and the later ones that make a function or view of theirs anew: an older body must not be the last.
+
+    >>> sorted(with_successors({3}, {3: frozenset({"claim", "beat"}), 4: frozenset(), 20: frozenset({"beat"})}))
+    [3, 20]
+    """
+    wanted = set(files)
+    for file in sorted(made):
+        earlier = set().union(*(made[each] for each in wanted if each < file and each in made))
+        wanted |= {file} if made[file] & earlier else set()
+    return wanted
+
+
+@cache
+def _functions_of_files() -> Mapping[int, frozenset[str]]:
+    return {migration.version: frozenset(_MADE_ANEW.findall(migration.text)) for migration in load()}
 
 
 def way_to_look() -> str:
     """What brings back the functions that tell what there is."""
     files = {expected()["function", f"holdfast.{name}()"][1] for name in ("schema_catalog", "describe_schema")}
-    return _forget(files)
+    return _forget(with_successors(files, _functions_of_files()))
 
 
 def _forget(files: Iterable[int]) -> str:
