@@ -119,6 +119,15 @@ def test_up_does_not_call_a_half_applied_database_well(migrated: str, tmp_path: 
     assert "what they make is not all there: index holdfast.jobs_claim missing" in answer.err
 
 
+def test_files_whose_lines_end_as_on_windows_make_the_same(bare: str) -> None:
+    """Editors, browsers and checkouts change line ends; what a function does stays."""
+    with database_copy(bare, "template0") as dsn:
+        for migration in load():
+            change(dsn, migration.text.replace("\n", "\r\n"))
+        assert compare(dsn) == []
+        assert migrate_up(dsn) == []
+
+
 def test_verify_of_a_database_that_is_behind_says_to_migrate_first(migrated: str, tmp_path: Path) -> None:
     change(migrated, f"DELETE FROM holdfast.schema_migrations WHERE version = {ALL[-1]}")
     answer = holdfast("migrate", "verify", cwd=tmp_path, DATABASE_URL=migrated)

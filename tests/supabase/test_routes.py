@@ -14,7 +14,7 @@ import pytest
 from psycopg import conninfo
 
 from holdfast.postgres.migrate import load
-from tests.cli.command import Answer, holdfast, running
+from tests.cli.command import Answer, holdfast, in_terminal, running
 from tests.supabase.management_server import REF, TOKEN, ManagementServer, management_server, page
 from tests.support import database_copy, open_session, rows
 
@@ -287,3 +287,15 @@ def test_who_means_the_project_says_so_and_the_other_database_s_password_stays_h
     answer = migrate("up", "--via", "api", api_server=api_server, cwd=tmp_path, **BESIDE)
     assert answer.code == 0, answer.err
     assert applied(api_server.dsn) == [migration.version for migration in load()]
+
+
+def test_who_pastes_in_a_terminal_finds_the_editor_open(tmp_path: Path) -> None:
+    """Also where no way to the database is open, and so nothing can be followed."""
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+    said = in_terminal(
+        "migrate", "up", "--via", "paste", cwd=tmp_path, SUPABASE_PROJECT_REF=REF, BROWSER=str(browser), COLUMNS="200"
+    )
+    assert opened.read_text() == f"https://supabase.com/dashboard/project/{REF}/sql/new\n"
+    assert "paste the whole of" in said

@@ -1,5 +1,6 @@
 -- What the schema consists of, a line each object: what `migrate verify` compares with what this version's files make.
--- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body. Grants are told
+-- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body, whose line ends
+-- are what an editor or a browser made of them. Grants are told
 -- for the roles that matter and are there.
 -- A function, since how Postgres prints an expression depends on the search path, which is pinned here.
 CREATE OR REPLACE FUNCTION holdfast.schema_catalog() RETURNS TABLE (kind text, name text, definition text)
@@ -51,7 +52,7 @@ AS $function$
     SELECT 'function', o.name, concat_ws(', ',
                pg_get_function_result(o.oid), CASE o.provolatile WHEN 'v' THEN 'volatile' WHEN 's' THEN 'stable' ELSE 'immutable' END,
                CASE WHEN o.prosecdef THEN 'security definer' END, array_to_string(o.proconfig, ', '),
-               pg_get_expr(o.proargdefaults, 0), md5(o.prosrc))
+               pg_get_expr(o.proargdefaults, 0), md5(replace(o.prosrc, chr(13), '')))
     FROM ours o
     UNION ALL
     SELECT 'policy', r.name || '.' || y.polname, concat_ws(', ',

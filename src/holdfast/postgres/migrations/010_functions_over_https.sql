@@ -701,7 +701,8 @@ DELETE FROM holdfast.services AS s WHERE s.id = $1 RETURNING s.id
 $function$;
 
 -- What the schema consists of, a line each object: what `migrate verify` compares with what this version's files make.
--- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body. Grants are told
+-- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body, whose line ends
+-- are what an editor or a browser made of them. Grants are told
 -- for the roles that matter and are there.
 -- A function, since how Postgres prints an expression depends on the search path, which is pinned here.
 CREATE OR REPLACE FUNCTION holdfast.schema_catalog() RETURNS TABLE (kind text, name text, definition text)
@@ -753,7 +754,7 @@ AS $function$
     SELECT 'function', o.name, concat_ws(', ',
                pg_get_function_result(o.oid), CASE o.provolatile WHEN 'v' THEN 'volatile' WHEN 's' THEN 'stable' ELSE 'immutable' END,
                CASE WHEN o.prosecdef THEN 'security definer' END, array_to_string(o.proconfig, ', '),
-               pg_get_expr(o.proargdefaults, 0), md5(o.prosrc))
+               pg_get_expr(o.proargdefaults, 0), md5(replace(o.prosrc, chr(13), '')))
     FROM ours o
     UNION ALL
     SELECT 'policy', r.name || '.' || y.polname, concat_ws(', ',
@@ -813,6 +814,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '1b457d85c2be0e0d4d1d21f12010de24a4bb89b847b7e3c8cef03d5e2393fc5e');
+    VALUES (10, '010_functions_over_https', '5abf5397ece7e001dbdbf6ffb5dee241d2e80bc6e1bbe43370839f6bb950c1d4');
 END
 $holdfast$;
