@@ -26,6 +26,7 @@ from holdfast.postgres.migrate import (
     read_status,
     refuse,
     refuse_behind,
+    understood,
 )
 from holdfast.postgres.routes import Route, StatementError
 from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected, objects_of
@@ -108,13 +109,15 @@ def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
 def _catalog(route: Route) -> list[SchemaObject]:
     """What is there. The function that tells it may itself be missing, and `up` alone does not make it again."""
     try:
-        (row,) = route.rows(CATALOG)
-        return objects_of(*row.values())
+        rows = route.rows(CATALOG)
     except (SchemaMismatch, StatementError) as error:
         raise MigrationError(
             f"{route.where} does not tell what it has ({str(error).rstrip('.')}); where one of its functions is"
             f" missing: run the SQL {way_to_look()}; then: holdfast migrate up"
         ) from error
+    with understood(route):
+        ((described,),) = (row.values() for row in rows)
+        return objects_of(described)
 
 
 @migrate.command(epilog="Exit code 1 when the database is not at this Holdfast's level.")
