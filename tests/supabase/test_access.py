@@ -8,7 +8,8 @@ import pytest
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
-from holdfast.postgres.migrate import migrate_up
+from holdfast.postgres.migrate import load, migrate_up
+from holdfast.postgres.schema import CATALOG, differences, objects_of
 from tests.supabase.linter import lint
 from tests.supabase.project import GENEROUS, STRICT, supabase_database
 from tests.support import Session, row, rows
@@ -33,6 +34,11 @@ def test_the_linter_finds_nothing(migrated: str) -> None:
     assert lint(migrated) == {}
 
 
+def test_the_schema_is_what_verify_expects_whatever_the_project_gives_by_itself(conn: Session) -> None:
+    (described,) = row(conn, CATALOG).values()
+    assert differences(objects_of(described), [migration.version for migration in load()]) == []
+
+
 def test_nobody_but_our_two_roles_gets_at_anything(conn: Session) -> None:
     """Each role is tried against each object, as the server itself decides it."""
     for role in ("anon", "authenticated", "public"):
@@ -41,12 +47,22 @@ def test_nobody_but_our_two_roles_gets_at_anything(conn: Session) -> None:
         assert (
             rows(conn, f"SELECT p.proname {OUR_FUNCTIONS} AND has_function_privilege('{role}', p.oid, 'EXECUTE')") == []
         )
+        may_count = f"has_sequence_privilege('{role}', c, 'USAGE, SELECT, UPDATE')"
+        assert rows(conn, f"SELECT c::regclass::text {OUR_SEQUENCES} WHERE {may_count}") == []
+    assert rows(conn, f"SELECT {OUR_SEQUENCES}") != []
 
 
-OURS = "FROM pg_class c WHERE c.relnamespace = 'holdfast'::regnamespace AND c.relkind IN ('r', 'p', 'v')"
+OURS = (
+    "FROM pg_class c WHERE (c.relnamespace = 'holdfast'::regnamespace AND c.relkind IN ('r', 'p', 'v')"
+    " OR c.oid = 'public.stale_jobs_view'::regclass)"
+)
 OUR_FUNCTIONS = (
-    "FROM pg_proc p WHERE (p.pronamespace = 'holdfast'::regnamespace"
-    " OR p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'holdfast\\_%%')"
+    "FROM pg_proc p WHERE (p.pronamespace = 'holdfast'::regnamespace OR p.pronamespace = 'public'::regnamespace"
+    " AND (p.proname LIKE 'holdfast\\_%%' OR p.proname = 'find_stale_jobs'))"
+)
+#: A list is made first: the server may ask for a privilege before it asks for the kind of relation.
+OUR_SEQUENCES = (
+    "FROM unnest(ARRAY(SELECT oid FROM pg_class WHERE relnamespace = 'holdfast'::regnamespace AND relkind = 'S')) AS c"
 )
 
 
@@ -70,6 +86,8 @@ def test_our_roles_may_read_and_write_rows_and_call_functions_and_nothing_more(c
             assert found is wanted, f"{role}: {privilege} on {table['name']}"
     denied = f"SELECT p.proname {OUR_FUNCTIONS} AND NOT has_function_privilege('{role}', p.oid, 'EXECUTE')"
     refused = [each["proname"] for each in rows(conn, denied)]
+    may_count = f"has_sequence_privilege('{role}', c, 'USAGE')"
+    assert rows(conn, f"SELECT c::regclass::text {OUR_SEQUENCES} WHERE NOT {may_count}") == []
     assert refused == [] or (role == "holdfast_app" and all(name.startswith("holdfast_") for name in refused))
 
 
@@ -91,7 +109,8 @@ def run_a_job_as(conn: Session, role: str) -> None:
     settled = row(conn, "SELECT verdict FROM holdfast.settle(%s, ARRAY[%s]::uuid[], '{1}', '{complete}')", worker, job)
     assert settled["verdict"] == "applied"
     assert row(conn, "SELECT holdfast.health_report() ? 'clock' AS looked")["looked"]
-    assert rows(conn, "SELECT * FROM holdfast.stale_jobs_view") == []
+    for stale in ("holdfast.stale_jobs_view", "public.stale_jobs_view", "public.find_stale_jobs()"):
+        assert rows(conn, f"SELECT * FROM {stale}") == []
     assert row(conn, "SELECT allowed FROM holdfast.check_rate_limit(%s, 3, 60)", role)["allowed"]
 
 
@@ -103,6 +122,8 @@ def test_others_are_refused_when_they_try(conn: Session, role: str) -> None:
         "SELECT holdfast.clock()",
         "SELECT * FROM public.holdfast_ping()",
         "SELECT * FROM public.holdfast_check_rate_limit('x', 3)",
+        "SELECT * FROM public.stale_jobs_view",
+        "SELECT * FROM public.find_stale_jobs()",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(text.encode())

@@ -82,6 +82,8 @@ BEGIN
             EXECUTE format('REVOKE ALL ON %s FROM %s', _each.name, _role);
         END LOOP;
         FOREACH _role IN ARRAY _ours LOOP
+            -- An older project gives service_role every right on a view by itself.
+            EXECUTE format('REVOKE ALL ON %s FROM %I', _each.name, _role);
             IF _role = 'service_role' OR NOT _each.is_remote THEN
                 EXECUTE format('GRANT %s ON %s TO %I', _each.privilege, _each.name, _role);
             END IF;

@@ -100,6 +100,8 @@ BEGIN
             EXECUTE format('REVOKE ALL ON %s FROM %s', _each.name, _role);
         END LOOP;
         FOREACH _role IN ARRAY _ours LOOP
+            -- An older project gives service_role every right on a view by itself.
+            EXECUTE format('REVOKE ALL ON %s FROM %I', _each.name, _role);
             IF _role = 'service_role' OR NOT _each.is_remote THEN
                 EXECUTE format('GRANT %s ON %s TO %I', _each.privilege, _each.name, _role);
             END IF;
@@ -151,6 +153,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (9, '009_access', '850ebeeaf90911166028200b7f3b24172aee1500375471b8eb1d187bafeb6d86');
+    VALUES (9, '009_access', 'b07d792e601831181d9073b7bb10cebf9103b17ab1eba413683b8fbd3af15b54');
 END
 $holdfast$;
