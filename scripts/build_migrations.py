@@ -28,6 +28,7 @@ MIGRATIONS, FUNCTIONS, STATEMENTS = POSTGRES / "migrations", POSTGRES / "functio
 FROM_FUNCTIONS = {
     "003_protocol_functions": (
         "enqueue_many",
+        "enqueue_plain",
         "enqueue",
         "register_worker",
         "beat",
@@ -124,6 +125,7 @@ FROM_STATEMENTS = {
         "enqueue",
         "enqueue_once",
         "enqueue_one",
+        "enqueue_plain",
         "job",
         "job_events",
         "job_outcomes",

@@ -172,7 +172,6 @@ NOT_FOR_PROGRAMS = {
     "elsewhere",
     "served_queues",
     "served_kinds",
-    "policy_text",
     "outcome",
     "outcome_sync",
 }

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import random
 import threading
 import time
 import weakref
@@ -16,7 +15,6 @@ from holdfast.core.declaration import kind_name, refuse_bare
 from holdfast.core.ids import job_id, job_ids, uuid7
 from holdfast.core.keys import KeyBy
 from holdfast.core.kind import CANARY, Kind, Policy, make_kind
-from holdfast.core.payload import encode
 from holdfast.core.ratelimit import Decision, Limit
 from holdfast.core.retry import DEFAULT_RETRY, RetryPolicy
 from holdfast.declaring import KindDecorator, PeriodicDecorator
@@ -38,8 +36,6 @@ if TYPE_CHECKING:  # what needs the database's driver is imported when it is use
 #: What an open `Holdfast` holds.
 _CONNECTED = ("_settings", "_database", "_clients", "_sync", "_background", "_limiters", "_sync_limiter")
 
-_random = random.SystemRandom()
-
 
 def new_id() -> UUID:
     """An id for a job or a worker: unique, and sorted by the time it was made, to a quarter of a microsecond.
@@ -49,7 +45,7 @@ def new_id() -> UUID:
     """
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
-    return uuid7(milliseconds, fraction << 62 | _random.getrandbits(62))
+    return uuid7(milliseconds, fraction << 62 | int.from_bytes(os.urandom(8)) >> 2)
 
 
 class Holdfast:
@@ -69,7 +65,6 @@ class Holdfast:
         self._database_url = database_url
         self._settings = settings
         self._kinds: dict[str, Kind] = {}
-        self._policies: dict[Policy, str] = {}
         self._periodics: dict[str, Periodic] = {}
         self._database: Database | None = None
         self._resolving = threading.Lock()
@@ -256,12 +251,6 @@ class Holdfast:
         """
         return new_id()
 
-    def policy_text(self, policy: Policy) -> str:
-        """A kind's policy as the ledger reads it."""
-        if policy not in self._policies:
-            self._policies[policy] = encode(policy.as_json(), what="policy")
-        return self._policies[policy]
-
     # Jobs ----------------------------------------------------------------------------------------------------
 
     async def enqueue_many(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
@@ -316,7 +305,7 @@ class Holdfast:
 
     def _handles(self, prepared: list[calls.NewJob], answers: list[calls.Enqueued]) -> list[Job[Any]]:
         return [
-            Job(self, answer.id, kind=job.kind, created=answer.created)
+            Job(self, job.id if answer.created else answer.id, kind=job.kind, created=answer.created)
             for job, answer in zip(prepared, answers, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from holdfast.core.ids import job_id
-from holdfast.core.kind import Kind, Policy
+from holdfast.core.kind import Kind
 from holdfast.core.options import Options
 from holdfast.errors import InvalidArguments, JobCancelled, JobFailed
 from holdfast.postgres import calls
@@ -28,7 +28,6 @@ class Program(Protocol):
     @property
     def kinds(self) -> Mapping[str, Kind]: ...
     def new_id(self) -> UUID: ...
-    def policy_text(self, policy: Policy) -> str: ...
     async def enqueue_many(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> "list[Job[Any]]": ...
     def enqueue_many_sync(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> "list[Job[Any]]": ...
     async def outcome(self, id: UUID, timeout: float | None) -> "JobOutcome": ...
@@ -236,7 +235,7 @@ class JobKind(Generic[P, R]):
             queue=options.queue or self.kind.queue,
             kind=self.kind.name,
             args=arguments.text,
-            policy=self._program.policy_text(self.kind.policy),
+            policy=self.kind.policy.text,
             priority=options.priority if options.priority is not None else (self.kind.priority or None),
             run_at=options.run_at,
             delay=options.delay,

@@ -1,5 +1,6 @@
 """The rules of the protocol's functions, one test for each, on a real Postgres."""
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -195,6 +196,67 @@ def test_a_job_has_an_hour_unless_its_policy_says_otherwise(conn: Session) -> No
     assert job(conn, enqueue(conn))["timeout"] == timedelta(hours=1)
     assert job(conn, enqueue(conn, timeout=5))["timeout"] == seconds(5)
     assert job(conn, enqueue(conn, timeout=None))["timeout"] is None
+
+
+# enqueue_plain
+
+PLAIN = "SELECT id, created FROM holdfast.enqueue_plain(%s::json, %s, %s)"
+
+
+def plain(ids: list[UUID], **changes: Any) -> str:
+    return json.dumps([{"id": str(id), "queue": "q", "kind": "k", "args": {"n": 1}, **changes} for id in ids])
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"timeout": None},
+        {"timeout": 5, "max_attempts": 1, "max_crashes": 7, "retry": {"kind": "fixed", "delay": 3}},
+        {"rescue": "dead", "silent_after": 3},
+    ],
+)
+def test_plain_jobs_are_written_as_enqueue_many_writes_them(conn: Session, policy: dict[str, Any]) -> None:
+    quick, usual = ids_in_order(4)[:2], ids_in_order(2)
+    answers = rows(conn, PLAIN, plain(quick), 2, json.dumps(policy))
+    assert sorted((each["id"], each["created"]) for each in answers) == [(id, True) for id in sorted(quick)]
+    opts = json.dumps({"policies": [policy]})
+    arguments = ['{"n": 1}'] * 2
+    query = "SELECT FROM holdfast.enqueue_many(%s, '{q,q}', '{k,k}', %s::jsonb[], opts => %s)"
+    rows(conn, query, usual, arguments, opts)
+    own = {"id", "run_at", "created_at"}
+    (one, other) = (
+        {name: value for name, value in job(conn, ids[0]).items() if name not in own} for ids in (quick, usual)
+    )
+    assert one == other
+
+
+def test_plain_jobs_that_are_repeated_after_a_lost_answer_get_the_same_answer(conn: Session) -> None:
+    ids = ids_in_order(3)
+    rows(conn, PLAIN, plain(ids[:2]), 2, "{}")
+    again = rows(conn, PLAIN, plain(ids), 3, "{}")
+    assert sorted((each["id"], each["created"]) for each in again) == [(id, True) for id in sorted(ids)]
+    assert row(conn, "SELECT count(*) AS n FROM holdfast.jobs")["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "message"),
+    [
+        ({"kind": ""}, {}, "job 1: kind must have 1 to 200 characters"),
+        ({"queue": None}, {}, "job 1: queue must have 1 to 200 characters"),
+        ({"args": [1]}, {}, "job 1: args must be a JSON object"),
+        ({"args": None}, {}, "job 1: args"),
+        ({"id": None}, {}, "job 1: id is null"),
+        ({}, {"timeout": -1}, "timeout is out of range"),
+        ({}, {"max_attempts": 0}, "max_attempts is out of range"),
+    ],
+)
+def test_plain_jobs_that_cannot_be_written_are_named_and_none_is_kept(
+    conn: Session, changes: dict[str, Any], policy: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
+        rows(conn, PLAIN, plain(ids_in_order(2), **changes), 2, json.dumps(policy))
+    assert row(conn, "SELECT count(*) AS n FROM holdfast.jobs")["n"] == 0
 
 
 # claim: order, queues, kinds

@@ -797,14 +797,14 @@ async def test_a_stop_before_the_handler_s_first_step_gives_the_job_back(
 ) -> None:
     from holdfast.services.run import StopReason
 
-    begin = worker.worker._begin
+    take = worker.worker._take
 
-    def begin_and_stop(job: Any, may_begin: bool) -> None:
-        begin(job, may_begin)
+    def take_and_stop(job: Any, may_begin: bool) -> None:
+        take(job, may_begin)
         if job.lease == 1:
             worker.worker._runs[job.id].stop(StopReason.FENCED)
 
-    monkeypatch.setattr(worker.worker, "_begin", begin_and_stop)
+    monkeypatch.setattr(worker.worker, "_take", take_and_stop)
     gate.open.set()
     job = await _gated(hf).enqueue(5)
     assert await job.result(timeout=20) == 5

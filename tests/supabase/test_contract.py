@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -151,6 +152,14 @@ def test_the_call_is_a_function_that_is_exposed(name: str) -> None:
     assert f"'{request_of(SAMPLES[name]()).signature.name}'" in exposed
 
 
+def test_every_statement_that_is_a_function_is_exposed() -> None:
+    (exposing,) = (migration.text for migration in load() if migration.name == "010_functions_over_https")
+    exposed = set(re.findall(r"'(\w+)'", exposing.partition("expose_functions(ARRAY[")[2]))
+    texts = [path.read_text() for path in (files("holdfast.postgres") / "sql").iterdir()]
+    functions = {name for text in texts for name in re.findall(r"^-- RPC (\w+)\(", text, re.MULTILINE)}
+    assert functions - exposed == set()
+
+
 @pytest.mark.full
 async def test_both_ways_give_the_same_rows_of_the_same_types(project: Project) -> None:
     direct, https = AsyncLedger(project.dsn), AsyncLedger(project.address())
@@ -222,6 +231,14 @@ async def test_a_job_from_its_beginning_to_its_end(ledger: AsyncLedger, conn: Se
     assert (found.status, found.result, found.progress) == ("succeeded", {"sent": "a,b"}, {"done": "1,{2}"})
     (outcome,) = await ledger.call(reads.job_outcomes([wanted.id]))
     assert (outcome.status, outcome.result) == ("succeeded", {"sent": "a,b"})
+
+
+@pytest.mark.full
+async def test_jobs_are_written_alone_plain_and_with_options(ledger: AsyncLedger) -> None:
+    one, other = (NewJob(uuid4(), "q", "k", "{}") for _ in range(2))
+    for jobs in ([one], [one, other], [one, other._replace(priority=3)]):
+        answers = await ledger.call(calls.enqueue_many(jobs))
+        assert {(each.id, each.created) for each in answers} == {(each.id, True) for each in jobs}
 
 
 @pytest.mark.full

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 
@@ -60,9 +60,13 @@ class Policy:
             stored["limit_max"] = self.limit_max
         return stored
 
+    @cached_property
+    def text(self) -> str:
+        """The same as JSON text, made once."""
+        return encode(self.as_json(), what="policy")
 
-@dataclass(frozen=True)
-class Arguments:
+
+class Arguments(NamedTuple):
     """A call's arguments, checked: their JSON text, and the keys that the kind makes of them."""
 
     text: str
@@ -111,7 +115,7 @@ class Kind:
             return None
         return text if is_plain(text) else None
 
-    @property
+    @cached_property
     def _is_plain(self) -> bool:
         """Whether no keys are made of the arguments."""
         return self.unique is self.group_by is self.limit_by is None and self.policy.limit_max is None

@@ -228,11 +228,17 @@ def _given(values: list[Any]) -> list[Any] | None:
 
 
 def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
-    """Write jobs; the answers by `ord`."""
-    if len(jobs) == 1 and jobs[0][5:] == _PLAIN:
-        job = jobs[0]
-        parameters = {"id": str(job.id), "queue": job.queue, "kind": job.kind, "args": job.args, "policy": job.policy}
+    """Write jobs; the answers by `ord`, those of equal ones in any order: what was created has its caller's id."""
+    first = jobs[0]
+    if len(jobs) == 1 and first[5:] == _PLAIN:
+        parameters = {
+            "id": str(first.id), "queue": first.queue, "kind": first.kind, "args": first.args, "policy": first.policy
+        }  # fmt: skip
         return Call("enqueue", statement("enqueue_one"), parameters, _enqueued)
+    if all(job[5:] == _PLAIN and job.policy == first.policy for job in jobs):
+        text = "[" + ",".join([_as_json(job, 0) for job in jobs]) + "]"
+        plain = {"jobs": text, "expected": str(len(jobs)), "policy": first.policy}
+        return Call("enqueue", statement("enqueue_plain"), plain, _enqueued)
     return Call("enqueue", statement("enqueue"), _as_text(jobs), _enqueued)
 
 

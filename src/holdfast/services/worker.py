@@ -40,6 +40,7 @@ from holdfast.postgres import calls
 from holdfast.postgres.bell import Bell
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
+from holdfast.services.ahead import Ahead
 from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
@@ -141,6 +142,7 @@ class Worker:
         self._rng = rng or random.Random()  # noqa: S311
         self._runs: dict[UUID, Run] = {}
         self._running = 0
+        self._ahead = Ahead(0 if settings.quarantine else settings.slots)
         self._empty = asyncio.Event()
         self._empty.set()
         self._wake = asyncio.Event()
@@ -285,7 +287,7 @@ class Worker:
             elif self._settings.idle_exit is not None and now - idle_since > self._settings.idle_exit:
                 return
             plan = plan_claim(
-                free_slots=self._free_slots(),
+                free_slots=self._room(),
                 batch=most,
                 last_was_full=last_was_full,
                 rung=self._rung,
@@ -322,7 +324,13 @@ class Worker:
         if self._watchdog.trust is not Trust.HEALTHY:
             return 0
         slots = self._settings.slots
-        return min(slots - self._running, 2 * slots - len(self._runs))
+        return min(slots - self._running, 2 * slots - (len(self._runs) - len(self._ahead)))
+
+    def _room(self) -> int:
+        """How many jobs to claim: for free slots, and for those that will be free when the answer is here."""
+        if self._watchdog.trust is not Trust.HEALTHY:
+            return 0
+        return self._free_slots() + self._ahead.most - len(self._ahead)
 
     async def _claim(self, ask: int) -> int:
         """Claim behind the floor; from the front about each second, and before we believe that there is no more.
@@ -347,10 +355,13 @@ class Worker:
 
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
         call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
+        asked_at = time.monotonic()
         jobs = sorted(await self._ledger.call(call), key=_place)
+        self._ahead.answered(time.monotonic() - asked_at)
         may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone
         for job in jobs:
-            self._begin(job, may_begin)
+            self._take(job, may_begin)
+        self._begin_next()
         if self._running:
             self._watchdog.handler_begins()
         return jobs
@@ -369,7 +380,7 @@ class Worker:
     def _kind_names(self) -> list[str]:
         return sorted((*self._kinds, CANARY))
 
-    def _begin(self, job: calls.Claimed, may_begin: bool) -> None:
+    def _take(self, job: calls.Claimed, may_begin: bool) -> None:
         kind = self._canary if job.kind == CANARY else self._kinds[job.kind]
         earlier = self._runs.get(job.id)
         if earlier is not None:
@@ -393,8 +404,20 @@ class Worker:
             run.stop_reason = StopReason.LOST if self._gone else StopReason.FENCED
             self._finish(run, calls.Settlement(job.id, job.lease, "release"))
         else:
+            self._ahead.add(run)
+
+    def _begin_next(self) -> None:
+        """Begin what waits, while there are free slots."""
+        while len(self._ahead) and self._free_slots() > 0:
+            run = self._ahead.next()
+            run.began_at = time.monotonic()
             self._running += 1
             run.task = asyncio.get_running_loop().create_task(self._carry_out(run))
+
+    def _give_back(self, runs: Sequence[Run]) -> None:
+        """Release what did not begin."""
+        for run in runs:
+            self._finish(run, calls.Settlement(run.job.id, run.job.lease, "release"))
 
     async def _carry_out(self, run: Run) -> None:
         run.begun = True
@@ -413,7 +436,9 @@ class Worker:
                     run.job.id, run.job.lease, "fail", error=stored, delay=60.0, fingerprint="internal"
                 )
         self._running -= 1
+        self._ahead.ended(time.monotonic() - run.began_at)
         self._finish(run, settlement)
+        self._begin_next()
 
     def _finish(self, run: Run, settlement: calls.Settlement | None) -> None:
         """The handler has ended: tell the ledger how. Its slot is free from here on, its lease is ours until then."""
@@ -461,6 +486,7 @@ class Worker:
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.job.id]
+        self._begin_next()
         self._wake.set()
         if not self._runs:
             self._empty.set()
@@ -480,6 +506,7 @@ class Worker:
                     run.stop(StopReason.LOST)
                 elif verdict.verdict == "cancel":
                     run.stop(StopReason.CANCEL)
+        self._give_back(self._ahead.stopped())
         if unknown:
             self._aside(self._release_unknown(unknown))
 
@@ -513,6 +540,7 @@ class Worker:
         for run in list(self._runs.values()):
             if not run.finished:
                 run.stop(reason)
+        self._give_back(self._ahead.all())
 
     # Beginning and end ------------------------------------------------------------
 
@@ -541,6 +569,7 @@ class Worker:
     async def _drain(self) -> int:
         """Let the runs finish; returns how many handlers still run in threads that ignore their cancellation."""
         if not self._gone:
+            self._give_back(self._ahead.all())
             await self._wait_for_runs(self._settings.drain_timeout)
             self._stop_all(StopReason.DRAIN)
         await self._wait_for_runs(5.0)
@@ -597,6 +626,7 @@ class Worker:
                 self._progressed()  # the claim loop has ended, as it should
             await asyncio.sleep(0.5)
             self._loop_lag = max(0.0, time.monotonic() - before - 0.5)
+            self._give_back(self._ahead.overdue())
             stubborn = [run.job.id for run in self._runs.values() if run.ignores_its_stop(limit)]
             if not self._draining and (self._loop_lag > limit or stubborn):
                 why = f"handler of job {stubborn[0]} ignores its cancellation" if stubborn else "event loop was blocked"

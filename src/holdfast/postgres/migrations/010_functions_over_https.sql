@@ -160,6 +160,17 @@ FROM holdfast.enqueue(
     CAST($5 AS text)::jsonb) AS e
 $function$;
 
+-- Write many jobs that are due now, have no keys, and share one policy; all parameters are text, like those of enqueue.sql.
+CREATE OR REPLACE FUNCTION holdfast.enqueue_plain_jobs(jobs text, expected text, policy text)
+    RETURNS TABLE (ord integer, id uuid, created boolean)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT e.ord, e.id, e.created
+FROM holdfast.enqueue_plain(
+    CAST($1 AS text)::json, CAST($2 AS text)::integer, CAST($3 AS text)::jsonb) AS e
+$function$;
+
 -- One job, whole.
 CREATE OR REPLACE FUNCTION holdfast.job(job_id uuid) RETURNS TABLE (id uuid, queue text, kind text, args jsonb, status text, priority smallint, run_at timestamptz, group_key text,
     unique_key text, limit_key text, limit_max integer, lease bigint, worker_id uuid, attempts integer,
@@ -790,20 +801,21 @@ $function$;
 SELECT holdfast.expose_functions(ARRAY[
     'adopt_notifications', 'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs',
     'check_leases', 'check_rate_limit', 'claim', 'claim_notifications', 'collect_dead_jobs', 'count_events',
-    'create_api_key', 'dead_letter_groups', 'declare_schedules', 'end_sweep', 'enqueue', 'enqueue_jobs', 'enqueue_many',
-    'enqueue_once', 'enqueue_one', 'enqueue_request', 'find_stale_jobs', 'health_dead', 'health_jobs', 'health_limits',
-    'health_monitors', 'health_queues', 'health_report', 'health_server', 'health_stale', 'health_told',
-    'health_workers', 'job', 'job_events', 'job_outcomes', 'key_ring', 'list_api_keys', 'list_jobs', 'list_queues',
-    'list_rate_limits', 'list_schedules', 'list_services', 'list_workers', 'live_kinds', 'locked_stale_jobs',
-    'mark_workers_gone', 'matching_ids', 'matching_jobs', 'migration_records', 'note_api_key_use', 'note_dead_letters',
-    'note_job_stats', 'open_incidents', 'pause_channel', 'pause_queues', 'pause_schedule', 'ping',
-    'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune',
-    'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave',
-    'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules',
-    'rate_limit_set_rule', 'rate_limit_table', 'record_incidents', 'register_worker', 'release_lost_claims',
-    'remove_schedule', 'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key', 'ring', 'run_status', 'schema_catalog',
-    'schema_owner', 'settle', 'settle_notification', 'show_rate_limits', 'suspects_waiting', 'tick_schedule',
-    'top_rate_limits', 'withdraw_service']);
+    'create_api_key', 'dead_letter_groups', 'declare_schedules', 'end_sweep', 'enqueue', 'enqueue_jobs',
+    'enqueue_many', 'enqueue_once', 'enqueue_one', 'enqueue_plain_jobs', 'enqueue_request', 'find_stale_jobs',
+    'health_dead', 'health_jobs', 'health_limits', 'health_monitors', 'health_queues', 'health_report',
+    'health_server', 'health_stale', 'health_told', 'health_workers', 'job', 'job_events', 'job_outcomes',
+    'key_ring', 'list_api_keys', 'list_jobs', 'list_queues', 'list_rate_limits', 'list_schedules', 'list_services',
+    'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs',
+    'migration_records', 'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'open_incidents',
+    'pause_channel', 'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests',
+    'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat',
+    'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune',
+    'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table',
+    'record_incidents', 'register_worker', 'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs',
+    'retry_jobs', 'revoke_api_key', 'ring', 'run_status', 'schema_catalog', 'schema_owner', 'settle',
+    'settle_notification', 'show_rate_limits', 'suspects_waiting', 'tick_schedule', 'top_rate_limits',
+    'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.expose_functions(ARRAY['schema_catalog']);
@@ -814,6 +826,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '5abf5397ece7e001dbdbf6ffb5dee241d2e80bc6e1bbe43370839f6bb950c1d4');
+    VALUES (10, '010_functions_over_https', '6832afa4ad16d82acbcfbddd34e6105147465b98346bd052da7a171faaabf4aa');
 END
 $holdfast$;
