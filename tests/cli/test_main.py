@@ -110,7 +110,8 @@ def test_a_schema_of_a_newer_holdfast_is_refused(database: str, conn: Session, t
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:
-    connection: Any = SimpleNamespace(rows=lambda _: [{"server_version": 140_010}])
+    answer = {"has_schema": False, "has_objects": False, "has_records": False, "server_version": 140_010}
+    connection: Any = SimpleNamespace(rows=lambda _: [answer])
     with pytest.raises(errors.DatabaseTooOld, match="Postgres 14; Holdfast needs Postgres 15"):
         read_status(cast(Any, connection))
 

@@ -142,6 +142,37 @@ def test_a_lock_that_is_never_let_go_is_told_and_nothing_was_kept(empty: str) ->
     assert paused == list(LOCK_PAUSES)
 
 
+@pytest.mark.parametrize(
+    ("breaks", "code", "said"),
+    [
+        ("ALTER ROLE {role} SET default_transaction_read_only = on", "read-only transaction", "lead to the primary"),
+        ("SELECT", "permission denied for database", "GRANT CREATE ON DATABASE"),
+    ],
+    ids=["read-only", "may not create"],
+)
+def test_what_is_refused_for_another_reason_is_told_with_the_file_and_the_way_out(
+    empty: str, breaks: str, code: str, said: str
+) -> None:
+    with psycopg.connect(empty, autocommit=True) as conn:
+        conn.execute("CREATE ROLE refused LOGIN")
+        try:
+            conn.execute(breaks.format(role="refused").encode())
+            with pytest.raises(MigrationError, match=f"migration 001_ledger failed, and nothing .* {code}.*{said}"):
+                migrate_up(psycopg.conninfo.make_conninfo(empty, user="refused"))
+        finally:
+            conn.execute("DROP ROLE refused")
+
+
+def test_an_object_that_is_gone_is_told_with_the_file_that_misses_it(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for migration in load()[:8]:
+            conn.execute(migration.text.encode())
+        conn.execute("DROP TABLE holdfast.jobs CASCADE")
+    with pytest.raises(MigrationError, match=r"migration \d+_\w+ failed, .*holdfast.jobs") as told:
+        migrate_up(empty)
+    assert "run: holdfast migrate up" not in str(told.value), "that is what was run"
+
+
 def test_a_file_that_was_edited_is_refused_by_its_checksum() -> None:
     migration = load()[0]
     edited = replace(migration, text=migration.text.replace("fillfactor = 50", "fillfactor = 60"))

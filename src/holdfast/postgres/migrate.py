@@ -24,6 +24,12 @@ from holdfast.postgres.statements import statement
 #: Seconds before a file that met a lock is sent again: each waits for a lock 3 s at most, so as to hold up nobody.
 LOCK_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 LOCK_NOT_AVAILABLE = "55P03"
+#: What to do about the refusals that have nothing to do with a file.
+_WAYS_OUT = {
+    "42501": "; migrate as the role that owns the schema holdfast, or, where there is none yet, as one that may create"
+    " it: GRANT CREATE ON DATABASE ... TO ...",
+    "25006": "; it only reads: is it a standby? DATABASE_URL must lead to the primary, and to a role that may write",
+}
 _BODY = re.compile(r"^-- migration body\n(.*)^-- end of migration body$", re.DOTALL | re.MULTILINE)
 _SEAL = "-- The checksum below covers every byte above this line.\n"
 _RECORD = re.compile(r"VALUES \((\d+), '([^']+)', '([0-9a-f]{64})'\);")
@@ -248,6 +254,7 @@ def _apply(route: Route, migration: Migration, waits: Callable[[str], None], pau
             if error.sqlstate != LOCK_NOT_AVAILABLE:
                 raise MigrationError(
                     f"migration {migration.name} failed, and nothing of it was kept: {error}"
+                    + _WAYS_OUT.get(error.sqlstate or "", "")
                 ) from error
             if seconds is None:
                 raise MigrationError(

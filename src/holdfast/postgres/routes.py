@@ -18,6 +18,8 @@ MIN_SERVER_VERSION = 150000
 CONNECT_LIMIT = 5.0
 READ_LIMIT = 10.0
 APPLY_LIMIT = 900.0
+#: How the codes begin with which a server says that it is lost to us, and not what it has against a statement.
+_LOST = ("08", "57P", "53")
 
 
 class StatementError(Exception):
@@ -62,7 +64,7 @@ class Connected:
     def run(self, text: str) -> None:
         connection = self._open()
         connection.until = time.monotonic() + APPLY_LIMIT
-        with refusals(), translated():
+        with refusals(), translated(), _in_the_server_s_words():
             connection.execute(text.encode())
 
     def close(self) -> None:
@@ -79,6 +81,17 @@ class Connected:
                 raise DatabaseTooOld(f"this server is Postgres {version}; Holdfast needs Postgres 15 or newer")
             self._connection = connection
         return self._connection
+
+
+@contextmanager
+def _in_the_server_s_words() -> Iterator[None]:
+    """Whatever the server has against a file is told with the file, and not as the state of a running ledger."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate is None or error.sqlstate.startswith(_LOST):
+            raise
+        raise StatementError(error.sqlstate, str(error)) from error
 
 
 @contextmanager
