@@ -4,17 +4,24 @@
     python scripts/build_migrations.py            write
     python scripts/build_migrations.py --check    fail if a file is not what this script would write
 
+Files that have landed are never edited: their hashes are on record in tests/postgres/migrations.json. Until 0.1 is
+released this script renews the record; from then on it refuses to write a file on record, and only adds new ones. A
+function that changes is then listed in a new file of FROM_FUNCTIONS as well; files with older bodies stay as they are.
+
 A migration is one DO block, so it is one statement and one transaction however it is run: by the runner, in the SQL
 Editor of a hosted service, by psql. The body of a table migration is edited in its file, between the two markers.
 The body of a function migration is put together from postgres/functions/, where each function lives once.
 """
 
 import hashlib
+import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
-POSTGRES = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres"
+ROOT = Path(__file__).resolve().parent.parent
+POSTGRES, RECORD = ROOT / "src" / "holdfast" / "postgres", ROOT / "tests" / "postgres" / "migrations.json"
 MIGRATIONS, FUNCTIONS, STATEMENTS = POSTGRES / "migrations", POSTGRES / "functions", POSTGRES / "sql"
 
 #: Function migrations, in the order of creation: a function in SQL must find what it calls.
@@ -102,6 +109,7 @@ FROM_FUNCTIONS = {
         "health_limits",
         "health_report",
     ),
+    "016_examination": ("describe_schema", "offer_stale_jobs"),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
@@ -155,6 +163,14 @@ FROM_STATEMENTS = {
         "top_rate_limits",
         "withdraw_service",
     ),
+    "016_examination": (
+        "forget_canary",
+        "longest_silence",
+        "missing_grants",
+        "notices_of_death",
+        "row_security",
+        "server_facts",
+    ),
 }
 
 BEGIN_BODY, END_BODY = "-- migration body\n", "-- end of migration body\n"
@@ -166,6 +182,10 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
 """
 #: From 009 on one function says who may do what; a migration that adds anything ends with it.
 FIRST_SECURED = 9
+#: Up to 010 functions_over_https.sql names what is called over HTTPS; later files expose their statements themselves,
+#: and these functions.
+FIRST_OVER_HTTPS = 10
+LATER_OVER_HTTPS = ("describe_schema",)
 EXPOSE = "\nSELECT holdfast.expose_functions(ARRAY[{names}]);\nNOTIFY pgrst, 'reload schema';\n"
 SECURE = "\nSELECT holdfast.secure_schema();\n"
 
@@ -231,7 +251,9 @@ def end_of(name: str) -> str:
     if int(name[:3]) < FIRST_SECURED:
         return REVOKE
     exposed = re.findall(r"'(\w+)'", (FUNCTIONS / "functions_over_https.sql").read_text().partition("ARRAY[")[2])
-    ours = ", ".join(f"'{each}'" for each in FROM_FUNCTIONS[name] if each in exposed)
+    later = FROM_STATEMENTS.get(name, ()) if int(name[:3]) > FIRST_OVER_HTTPS else ()
+    made = [each for each in FROM_FUNCTIONS[name] if each in exposed or each in LATER_OVER_HTTPS]
+    ours = ", ".join(f"'{each}'" for each in (*made, *later))
     return (EXPOSE.format(names=ours) if ours else "") + SECURE
 
 
@@ -255,21 +277,70 @@ def render(name: str, current: str) -> str:
     return covered + trailer.format(version=version, name=name, checksum=checksum)
 
 
+def is_released() -> bool:
+    """Whether 0.1 is out, by this project's version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return re.match(r"0\.1(\.0)?\.?(dev|a|b|rc)", version) is None
+
+
+def landed() -> dict[str, str]:
+    """The files that must stay as they are, with the hash of each."""
+    found: dict[str, str] = json.loads(RECORD.read_text()) if is_released() and RECORD.exists() else {}
+    edited = [name for name, known in found.items() if hash_of(MIGRATIONS / f"{name}.sql") != known]
+    if edited:
+        raise SystemExit(
+            f"landed, and edited since: {', '.join(edited)}; bring them back (git checkout), and put what is to change"
+            " into a new file"
+        )
+    return found
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+
+
+def refuse_left_behind(fixed: dict[str, str]) -> None:
+    """A function whose newest file has landed with another body must be listed in a new one."""
+    newest = {part: name for name in sorted(FROM_FUNCTIONS) for part in FROM_FUNCTIONS[name]}
+    texts = {part: (FUNCTIONS / f"{part}.sql").read_text() for part in newest}
+    older = {part: name for name in sorted(FROM_STATEMENTS) for part in FROM_STATEMENTS[name]}
+    found = [part for part, name in newest.items() if is_left_behind(name, texts[part], fixed)]
+    found += [part for part, name in older.items() if is_left_behind(name, from_statement(part), fixed)]
+    if found:
+        raise SystemExit(f"changed, and their file has landed: {', '.join(found)}; list them in a new file as well")
+
+
+def is_left_behind(name: str, text: str, fixed: dict[str, str]) -> bool:
+    return name in fixed and text not in (MIGRATIONS / f"{name}.sql").read_text()
+
+
+def write(path: Path, wanted: str) -> bool:
+    """Write what is not there yet, unless this only checks; whether it was another."""
+    if path.exists() and path.read_text() == wanted:
+        return False
+    if "--check" not in sys.argv:
+        path.write_text(wanted)
+    return True
+
+
 def main() -> int:
     names = sorted({path.stem for path in MIGRATIONS.glob("*.sql")} | set(FROM_FUNCTIONS))
     used = {function for functions in FROM_FUNCTIONS.values() for function in functions}
     unused = {path.stem for path in FUNCTIONS.glob("*.sql")} - used
     if unused:
         raise SystemExit(f"functions in no migration: {', '.join(sorted(unused))}")
-    changed = []
-    for name in names:
-        path = MIGRATIONS / f"{name}.sql"
-        current = path.read_text() if path.exists() else ""
-        wanted = render(name, current)
-        if wanted != current:
-            changed.append(path.name)
-            if "--check" not in sys.argv:
-                path.write_text(wanted)
+    fixed = landed()
+    refuse_left_behind(fixed)
+    paths = {name: MIGRATIONS / f"{name}.sql" for name in names}
+    wanted = {
+        name: render(name, path.read_text() if path.exists() else "")
+        for name, path in paths.items()
+        if name not in fixed
+    }
+    changed = [f"{name}.sql" for name, text in wanted.items() if write(paths[name], text)]
+    record = {**fixed, **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in wanted.items()}}
+    if write(RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n"):
+        changed.append(RECORD.name)
     print("changed: " + ", ".join(changed) if changed else "up to date")
     return 1 if changed and "--check" in sys.argv else 0
 

@@ -13,10 +13,10 @@ import psycopg
 
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import load
-from holdfast.postgres.schema import CATALOG
 
 PATH = Path(__file__).resolve().parent.parent / "src" / "holdfast" / "postgres" / "catalog.json"
 LENT = PATH.parent / "functions" / "schema_catalog.sql"
+CATALOG = "SELECT kind, name, definition FROM holdfast.schema_catalog()"
 #: The file that makes that function.
 FIRST = 10
 ROLES = "CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS"

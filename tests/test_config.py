@@ -163,6 +163,14 @@ def test_a_value_that_cannot_be_is_refused_with_its_name_source_and_value(
         load(folder, environment)
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "abc"])
+@pytest.mark.parametrize("name", ["SUPABASE_URL", "HOLDFAST_URL", "HOLDFAST_SUPABASE_API_URL"])
+def test_an_address_whose_port_cannot_be_is_refused_by_its_name(folder: Path, name: str, port: str) -> None:
+    with pytest.raises(ConfigurationError, match="its port must be a number from 1 to 65535") as refused:
+        load(folder, {name: f"https://example.org:{port}"})
+    assert f":{port}" in str(refused.value)
+
+
 def test_a_wrong_value_names_the_file_it_came_from(folder: Path) -> None:
     (folder / "holdfast.toml").write_text('slots = "lots"\n')
     with pytest.raises(ConfigurationError, match=r"setting slots from holdfast\.toml"):
@@ -273,3 +281,30 @@ def test_a_file_that_is_no_text_or_no_file_is_refused_by_name(folder: Path, name
     (folder / name).mkdir()
     with pytest.raises(ConfigurationError, match=f"{name} cannot be read: Is a directory"):
         load(folder)
+
+
+PROJECT = {"SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co", "SUPABASE_SERVICE_KEY": "sb_secret_x"}
+
+
+@pytest.mark.parametrize(
+    "of_the_project",
+    [
+        "postgresql://postgres:x@db.abcdefghijklmnopqrst.supabase.co/postgres",
+        "postgresql://postgres.abcdefghijklmnopqrst:x@aws-0-eu-central-1.pooler.supabase.com:6543/postgres",
+    ],
+)
+def test_a_project_is_another_way_to_its_own_database(folder: Path, of_the_project: str) -> None:
+    assert load(folder, {**PROJECT, "DATABASE_URL": of_the_project}).https_ledger is not None
+
+
+@pytest.mark.parametrize(
+    "another",
+    [
+        "postgresql://postgres@localhost:5432/app",
+        "host=db.example.org dbname=app",
+        f"postgresql://postgres:x@db.{'z' * 20}.supabase.co/postgres",
+    ],
+)
+def test_a_project_takes_the_place_of_no_other_database(folder: Path, another: str) -> None:
+    assert load(folder, {**PROJECT, "DATABASE_URL": another}).https_ledger is None
+    assert load(folder, PROJECT).https_ledger is not None

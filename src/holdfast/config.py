@@ -24,7 +24,9 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
+from holdfast.postgres.dsn import is_of_supabase, supabase_project
 from holdfast.postgres.rest import rest_address
+from holdfast.postgres.supabase import project_ref
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
 from holdfast.sqs.client import check_queue_url
@@ -253,7 +255,7 @@ class Settings(BaseModel):
             raise ValueError("it must look like https://abcdefghijklmnopqrst.supabase.co")
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ValueError("keys travel to this address: beyond this machine it must begin with https://")
-        return value
+        return _with_a_port(value)
 
     @field_validator("url")
     @classmethod
@@ -261,7 +263,7 @@ class Settings(BaseModel):
         parts = urlsplit(value or "http://localhost")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it must look like https://jobs.example.org or http://127.0.0.1:8484")
-        return value
+        return _with_a_port(value)
 
     @field_validator("*", mode="after")
     @classmethod
@@ -272,10 +274,22 @@ class Settings(BaseModel):
 
     @property
     def https_ledger(self) -> str | None:
-        """The ledger's address over HTTPS, with its key in it; None unless both are set."""
-        if self.supabase_url is None or self.supabase_service_key is None:
+        """The ledger's address over HTTPS, with its key in it; None unless both are set.
+
+        None as well where `database_url` names another database: that one is never replaced by the project's.
+        """
+        if self.supabase_url is None or self.supabase_service_key is None or self.is_database_apart:
             return None
         return rest_address(self.supabase_url, self.supabase_service_key.get_secret_value())
+
+    @property
+    def is_database_apart(self) -> bool:
+        """Whether `database_url` names a database that is not the Supabase project of the other settings."""
+        if self.database_url is None:
+            return False
+        dsn = self.database_url.get_secret_value()
+        named = {project_ref(given=self.supabase_project_ref, url=self.supabase_url, dsn=None), supabase_project(dsn)}
+        return not is_of_supabase(dsn) or len(named - {None}) > 1
 
     def with_changes(self, **changes: Any) -> "Settings":
         """These settings with some of them changed and checked again; None changes nothing."""
@@ -336,6 +350,17 @@ def _checked(check: Callable[..., object], value: str, **options: Any) -> str:
         check(value, **options)
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
+    return value
+
+
+def _with_a_port(value: str | None) -> str | None:
+    """An address, whose port, if it names one, is one that somebody can listen on."""
+    try:
+        port = urlsplit(value or "").port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("its port must be a number from 1 to 65535")
     return value
 
 

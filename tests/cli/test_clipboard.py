@@ -36,3 +36,15 @@ def test_one_that_fails_leaves_it_to_the_next(tmp_path: Path, monkeypatch: pytes
 def test_without_one_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not clipboard.copy("text")
+
+
+@pytest.mark.parametrize(("text", "came"), [("SELECT 1;\n", b"SELECT 1;\n"), ("'\u00e4'", b"\xff\xfe'\0\xe4\0'\0")])
+def test_windows_gets_what_it_can_read_whatever_its_code_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, came: bytes
+) -> None:
+    program(tmp_path, "clip.exe", f"cat > {tmp_path}/copied")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert clipboard.copy(text)
+    assert (tmp_path / "copied").read_bytes() == came

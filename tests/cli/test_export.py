@@ -36,11 +36,11 @@ def test_supabase_s_files_are_ordered_by_their_names_and_written_once(tmp_path: 
 
 
 def test_psql_applies_the_files_as_the_command_says(empty: str, tmp_path: Path) -> None:
-    done = holdfast("migrate", "export", "--format", "psql", "--to", "sql", cwd=tmp_path)
+    done = holdfast("migrate", "export", "--format", "psql", "--to", "my sql", cwd=tmp_path)
     command = done.out.partition("apply them with: ")[2].strip()
     for _ in range(2):
         ran = subprocess.run(
-            ["/bin/sh", "-ec", command.replace("$DATABASE_URL", '"$DATABASE_URL"')],
+            ["/bin/sh", "-ec", command],
             cwd=tmp_path,
             env={"DATABASE_URL": empty, "PATH": "/usr/bin:/bin"},
             capture_output=True,

@@ -17,17 +17,28 @@ from tests.support import database_copy
 
 #: The event loop is the one of Unix, which itself needs socket pairs and some of the signals.
 WITHOUT = """
-import asyncio, os, signal, socket, subprocess, sys
+import asyncio, functools, os, select, signal, socket, subprocess, sys
+socket.socketpair = functools.partial(socket.socketpair, socket.AF_UNIX)  # the event loop's own
 for name in ("fcntl", "pwd", "grp", "resource", "pty", "tty", "termios", "syslog"):
     sys.modules[name] = None
 for module, names in (
     (os, ("fork", "forkpty", "getuid", "geteuid", "getgid", "getpgid", "setpgid", "killpg", "setsid", "getpgrp",
           "chown", "waitid", "WNOHANG", "sched_getaffinity")),
+    (socket, ("AF_UNIX",)),
+    (asyncio, ("open_unix_connection", "start_unix_server")),
+    (select, ("poll",)),
     (signal, ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "setitimer")),
 ):
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
+
+
+def refuse(*_):
+    raise NotImplementedError
+
+
+asyncio.SelectorEventLoop.add_signal_handler = refuse
 """
 
 
@@ -35,6 +46,14 @@ for module, names in (
 def api_server(bare: str) -> Iterator[ManagementServer]:
     with database_copy(bare, "template0") as dsn, management_server(dsn) as running:
         yield running
+
+
+def test_what_windows_reads_in_its_own_code_page_is_ascii() -> None:
+    """PowerShell 5.1 reads a script, and the clipboard a text, in whatever code page the machine has."""
+    root = Path(__file__).resolve().parents[2]
+    (root / "run.ps1").read_text(encoding="ascii")
+    for migration in load():
+        assert migration.text.isascii(), migration.name
 
 
 def without(code: str, cwd: Path, **given: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +99,15 @@ def test_verify_looks_and_says_what_it_found(name: str, database: str, tmp_path:
     assert "pass  database" in done.stdout
     assert "pass  migrations" in done.stdout
     assert done.returncode == 3, "nothing runs here, so the API cannot be reached"
+
+
+@pytest.mark.parametrize(
+    "args", [("migrate", "up"), ("migrate", "status"), ("doctor",), ("jobs", "list")], ids=" ".join
+)
+def test_without_a_database_it_says_which_to_name(args: tuple[str, ...], tmp_path: Path) -> None:
+    done = without(command(*args), tmp_path)
+    said = "set DATABASE_URL to a database that runs elsewhere, or SUPABASE_URL to a project's address"
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
 
 
 def test_what_windows_cannot_do_says_so(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def migrated(bare: str) -> Iterator[str]:
 
 def signatures(dsn: str) -> dict[str, str]:
     with psycopg.connect(dsn) as conn:
-        found = [(kind, name, text) for kind, name, text in conn.execute(CATALOG) if kind == "function"]
+        (described,) = conn.execute(CATALOG).fetchone() or ()
+        found = [(kind, name, text) for kind, name, text in described if kind == "function"]
     return {name: re.split(r", (?:volatile|stable|immutable)\b", text)[0] for _, name, text in found}
 
 

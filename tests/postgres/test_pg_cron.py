@@ -46,6 +46,10 @@ def test_without_the_extension_it_says_so_and_does_nothing(conn: Session) -> Non
 def test_it_takes_a_job_from_a_worker_that_nobody_watches(with_cron: Session) -> None:
     conn = with_cron
     conn.execute("CREATE EXTENSION pg_cron")
+    conn.execute("ALTER SCHEMA holdfast RENAME TO elsewhere")
+    conn.execute(load_optional("pg_cron").encode())
+    assert rows(conn, "SELECT FROM cron.job") == [], "each run of it would fail"
+    conn.execute("ALTER SCHEMA elsewhere RENAME TO holdfast")
     for _ in range(3):
         conn.execute(load_optional("pg_cron").encode())
     scheduled = rows(conn, "SELECT jobname, schedule, command FROM cron.job ORDER BY jobname")

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from holdfast.postgres.embedded import EmbeddedPostgres, ServerBinaries
 from holdfast.postgres.migrate import load, migrate_status
-from holdfast.postgres.schema import CATALOG, SchemaObject, differences
+from holdfast.postgres.schema import CATALOG, differences, objects_of
 from tests.conftest import SETTINGS
 from tests.postgres.test_migrations import fingerprint, run_all_files
 from tests.support import row
@@ -56,8 +56,8 @@ def test_the_files_run_three_times_and_a_job_runs_once(dsn: str) -> None:
         assert fingerprint(dsn) == first
     assert [status.state for status in migrate_status(dsn)] == ["applied"] * len(load())
     with psycopg.connect(dsn, autocommit=True) as conn:
-        found = [SchemaObject(*each) for each in conn.execute(CATALOG)]
-    assert differences(found, [migration.version for migration in load()]) == []
+        (described,) = conn.execute(CATALOG).fetchone() or ()
+    assert differences(objects_of(described), [migration.version for migration in load()]) == []
     with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as conn:
         conn.execute("SET ROLE holdfast_app")
         job, worker = "00000000-0000-7000-8000-000000000001", "00000000-0000-4000-8000-000000000002"

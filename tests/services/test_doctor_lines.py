@@ -11,9 +11,10 @@ from psycopg import conninfo
 
 from holdfast.app import new_id
 from holdfast.core.findings import Finding, Verdict, exit_code
-from holdfast.postgres.examine import ServerFacts, expected_schema, repair
+from holdfast.postgres.examine import ServerFacts, repair
 from holdfast.postgres.health import health_report
 from holdfast.postgres.migrate import migrate_up
+from holdfast.postgres.schema import expected
 from holdfast.services.checks import drift, end_to_end, server
 from holdfast.services.checks.access import check_access
 from holdfast.services.checks.deployment import Deployment
@@ -23,7 +24,7 @@ from tests.services.helpers import until
 from tests.services.test_doctor import deployment, finding
 from tests.support import Session, register, seconds
 
-GOOD = ServerFacts(datetime(2026, 1, 1, tzinfo=UTC), 180006, 100, 10, True, False, "app", False)
+GOOD = ServerFacts(datetime(2026, 1, 1, tzinfo=UTC), 180006, 100, 10, True, False, "app")
 REMOTE = "postgresql://app@db.example.org/app"
 NO_SKEW = timedelta(0)
 
@@ -106,6 +107,8 @@ async def test_rows_that_a_policy_hides_and_strangers_who_may_look_are_told(data
     ("breaks", "said"),
     [
         ("DROP INDEX holdfast.jobs_finished", "index jobs_finished is missing"),
+        ("DROP POLICY holdfast_app ON holdfast.jobs", "policy jobs.holdfast_app is missing"),
+        ("GRANT SELECT ON holdfast.jobs TO PUBLIC", "grant PUBLIC on jobs: SELECT for strangers"),
         ("ALTER TABLE holdfast.workers DROP COLUMN stats_number", "column workers.stats_number is missing"),
         ("ALTER TABLE holdfast.jobs DROP CONSTRAINT jobs_priority", "constraint jobs.jobs_priority is missing"),
         ("ALTER TABLE holdfast.queues ALTER paused SET DEFAULT true", "column queues.paused is 'boolean NOT NULL DEF"),
@@ -117,7 +120,7 @@ async def test_rows_that_a_policy_hides_and_strangers_who_may_look_are_told(data
             " silent_after interval, stale_after interval) RETURNS boolean LANGUAGE sql AS 'SELECT false'",
             "has another body",
         ),
-        ("DROP VIEW holdfast.stale_jobs_view", "table stale_jobs_view is missing"),
+        ("DROP VIEW holdfast.stale_jobs_view", "view stale_jobs_view is missing"),
         ("DROP TABLE holdfast.idempotency_keys", "table idempotency_keys is missing"),
     ],
 )
@@ -168,8 +171,8 @@ async def test_what_others_keep_beside_it_is_no_drift(database: str, conn: Sessi
 
 
 def test_what_is_expected_has_every_kind_of_object() -> None:
-    assert {name.partition(" ")[0] for name in expected_schema()} == {
-        "table", "column", "constraint", "index", "function"
+    assert {kind for kind, _ in expected()} == {
+        "table", "column", "constraint", "index", "function", "view", "policy", "grant", "role"
     }  # fmt: skip
 
 

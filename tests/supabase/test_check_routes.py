@@ -1,7 +1,9 @@
 """What the doctor says of the ways to a database."""
 
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,6 +12,7 @@ from holdfast.core.findings import Finding, Verdict
 from holdfast.postgres.rest import rest_address
 from holdfast.services.checks.routes import check_routes, describe_key
 from holdfast.services.migrator import Target
+from tests.cli.command import holdfast_here
 from tests.supabase.management_server import REF, TOKEN, ManagementServer, management_server
 from tests.supabase.project import token
 
@@ -36,7 +39,7 @@ async def test_a_closed_port_and_an_open_api_are_told_apart(api_server: Manageme
     target = Target(dsn, REF, SecretStr(TOKEN), api_address=api_server.address)
     found = by_id(await check_routes(target, None, seen_working=False))
     assert found["routes.direct"].verdict is Verdict.SKIP
-    assert "TCP to port 1: connect call failed" in found["routes.direct"].found
+    assert found["routes.direct"].found.endswith("TCP to port 1: connection refused")
     assert "names no pooler" in found["routes.pooler"].found
     assert found["routes.api"].verdict is Verdict.PASS
     assert f"this token may run SQL in project {REF}" in found["routes.api"].found
@@ -95,3 +98,15 @@ async def test_a_key_of_the_wrong_kind_is_told_without_the_key() -> None:
 
 def test_a_legacy_key_names_its_role_and_project() -> None:
     assert describe_key(token("service_role", ref=REF)) == f"service_role, a JWT of project {REF}"
+
+
+def test_its_lines_are_listed_and_can_be_asked_for_alone(tmp_path: Path) -> None:
+    project = {"DATABASE_URL": f"postgresql://u:x@db.{REF}.supabase.co:1/x?hostaddr=127.0.0.1"}
+    listed = json.loads(holdfast_here("doctor", "--list", "--json", cwd=tmp_path, **project).out)["lines"]
+    ways = ["routes.direct", "routes.pooler", "routes.api", "routes.open"]
+    assert [each["id"] for each in listed if each["component"].startswith("route")] == ways
+    for given in (project, {"DATABASE_URL": "postgresql://u:x@127.0.0.1:1/x"}):
+        answer = holdfast_here("doctor", "--only", "routes", "--json", cwd=tmp_path, **given)
+        told = [each["id"] for each in json.loads(answer.out)["findings"]]
+        wanted = ways if given is project else ["routes.direct", "routes.open"]
+        assert told == ["database.answers", *wanted], answer.err

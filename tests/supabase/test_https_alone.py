@@ -86,6 +86,9 @@ def test_migrated_over_the_management_api_and_verified_over_postgrest(
     assert all(line.startswith("skip") for line in skipped), answer.out
     for told in ("skip  connection ", "skip  route direct ", "skip  route pooler ", "skip  route api "):
         assert any(line.startswith(told) for line in skipped), answer.out
+    ways, deployed = ("connection", "route"), ("workers", "settings")
+    others = [line for line in skipped if not line[6:].startswith(ways + deployed)]
+    assert others == [], "nothing else needs a connection"
     assert any(line.startswith("pass  route https") and "the ledger answers" in line for line in lines)
     assert any(
         "database" in line and f"{project.url.removeprefix('http://')} over HTTPS answers" in line for line in lines

@@ -137,7 +137,15 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_told(api_server: Ma
     assert repr(key)[1:-1] not in str(raised.value)
 
 
-@pytest.mark.parametrize("content", [{"ok": True}, None, [], ["text"], [{"other": 1}]], ids=str)
+def of_another_type(value: object) -> list[dict[str, object]]:
+    return [{"has_schema": True, "has_objects": True, "has_records": True, "server_version": value}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"ok": True}, None, [], ["text"], [{"other": 1}], [{}, {}], of_another_type(None), of_another_type("new")],
+    ids=str,
+)
 def test_json_that_is_no_answer_to_the_question_is_told_as_such(api_server: ManagementServer, content: object) -> None:
     api_server.misbehave.append(lambda handler: handler.send(200, content))
     with pytest.raises(DatabaseUnavailable, match=r"in between\?"):
@@ -155,4 +163,17 @@ def test_a_page_of_a_proxy_is_not_taken_for_a_word_of_the_api(api_server: Manage
 def test_a_refusal_without_a_code_of_postgres_leaves_the_other_ways_open(api_server: ManagementServer) -> None:
     api_server.misbehave.append(refused(400))
     with pytest.raises(DatabaseUnavailable, match="does not tell what is applied: refused with 400"):
+        read_status(api(api_server))
+
+
+def test_records_that_are_none_are_told_as_such(api_server: ManagementServer) -> None:
+    well = lambda handler: handler.send(201, of_another_type(170000))  # noqa: E731
+    api_server.misbehave.extend([well, lambda handler: handler.send(201, [{"version": "one"}])])
+    with pytest.raises(DatabaseUnavailable, match="answered something else than it was asked"):
+        read_status(api(api_server))
+
+
+def test_json_that_is_nested_without_end_is_no_json(api_server: ManagementServer) -> None:
+    api_server.misbehave.append(lambda handler: handler.raw(201, b"[" * 100_000, "application/json"))
+    with pytest.raises(DatabaseUnavailable, match="not with JSON"):
         read_status(api(api_server))

@@ -1,6 +1,10 @@
 """`holdfast migrate` where the database's own port is closed: which ways it tries, what it says, which one it takes."""
 
+import contextlib
 import json
+import select
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 from psycopg import conninfo
 
 from holdfast.postgres.migrate import load
-from tests.cli.command import Answer, holdfast, running
+from tests.cli.command import Answer, holdfast, in_terminal, running
 from tests.supabase.management_server import REF, TOKEN, ManagementServer, management_server, page
 from tests.support import database_copy, open_session, rows
 
@@ -34,6 +38,33 @@ def migrate(*args: str, api_server: ManagementServer, cwd: Path, **given: str) -
     assert "s3cret" not in answer.out + answer.err
     assert TOKEN not in answer.out + answer.err
     return answer
+
+
+@contextlib.contextmanager
+def relay(dsn: str) -> Iterator[int]:
+    """A port of this machine that leads to the server's socket."""
+    parts = conninfo.conninfo_to_dict(dsn)
+    behind = f"{parts['host']}/.s.PGSQL.{parts.get('port') or 5432}"
+
+    class Session(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(behind)
+                ends = {self.request: server, server: self.request}
+                while True:
+                    for end in select.select(list(ends), [], [])[0]:
+                        piece = end.recv(65536)
+                        if not piece:
+                            return
+                        ends[end].sendall(piece)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        try:
+            yield listening.server_address[1]
+        finally:
+            listening.shutdown()
 
 
 def applied(dsn: str) -> list[int]:
@@ -114,8 +145,9 @@ def test_without_a_token_it_says_what_would_open_the_way(api_server: ManagementS
 def test_who_is_refused_by_the_database_does_not_try_the_same_password_at_the_pooler(
     api_server: ManagementServer, tmp_path: Path
 ) -> None:
-    refused = conninfo.make_conninfo(api_server.dsn, dbname="no_such_database", password="s3cret")
-    answer = migrate("up", api_server=api_server, cwd=tmp_path, DATABASE_URL=refused, SUPABASE_PROJECT_REF=REF)
+    with relay(api_server.dsn) as port:
+        refused = CLOSED.replace(":1/postgres", f":{port}/no_such_database")
+        answer = migrate("up", api_server=api_server, cwd=tmp_path, DATABASE_URL=refused)
     assert answer.code == 0, answer.err
     assert "refuses the connection" in answer.out
     assert "pooler  not tried: it takes the same password, and a few wrong ones close it for a while" in answer.out
@@ -228,3 +260,42 @@ def test_a_folder_that_takes_no_file_is_told_with_the_way_out(api_server: Manage
     answer = migrate("up", "--via", "paste", api_server=api_server, cwd=tmp_path)
     assert answer.code == 2
     assert "run this in another folder, or: holdfast migrate print > FILE" in answer.err
+
+
+#: A database of one's own that does not answer, beside the settings of a project.
+ELSEWHERE = "postgresql://me:s3cret@127.0.0.1:1/app"
+BESIDE = {"DATABASE_URL": ELSEWHERE, "SUPABASE_URL": f"https://{REF}.supabase.co"}
+
+
+def test_another_database_that_does_not_answer_is_not_replaced_by_the_project(
+    api_server: ManagementServer, tmp_path: Path
+) -> None:
+    for given in (BESIDE, {"DATABASE_URL": ELSEWHERE, "SUPABASE_PROJECT_REF": REF}):
+        answer = migrate("up", api_server=api_server, cwd=tmp_path, **given)
+        assert answer.code == 3
+        assert "database 'app' at 127.0.0.1:1 cannot be reached" in answer.err
+        assert "The Supabase project of the settings was not tried" in answer.err
+        assert "--via api" in answer.err
+    assert api_server.asked == []
+
+
+def test_who_means_the_project_says_so_and_the_other_database_s_password_stays_here(
+    api_server: ManagementServer, tmp_path: Path
+) -> None:
+    pooler = migrate("up", "--via", "pooler", api_server=api_server, cwd=tmp_path, **BESIDE)
+    assert (pooler.code, "set SUPABASE_DB_PASSWORD" in pooler.err) == (2, True)
+    answer = migrate("up", "--via", "api", api_server=api_server, cwd=tmp_path, **BESIDE)
+    assert answer.code == 0, answer.err
+    assert applied(api_server.dsn) == [migration.version for migration in load()]
+
+
+def test_who_pastes_in_a_terminal_finds_the_editor_open(tmp_path: Path) -> None:
+    """Also where no way to the database is open, and so nothing can be followed."""
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+    said = in_terminal(
+        "migrate", "up", "--via", "paste", cwd=tmp_path, SUPABASE_PROJECT_REF=REF, BROWSER=str(browser), COLUMNS="200"
+    )
+    assert opened.read_text() == f"https://supabase.com/dashboard/project/{REF}/sql/new\n"
+    assert "paste the whole of" in said

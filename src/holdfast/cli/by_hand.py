@@ -46,6 +46,11 @@ def unreachable(error: DatabaseUnavailable, target: Target, path: Path = FILE) -
 
 
 def _advice(target: Target) -> list[str]:
+    if target.left_out:
+        return [
+            "The Supabase project of the settings was not tried: DATABASE_URL is the address of another database.",
+            "If the project is meant: holdfast migrate up --via api (or pooler), or take DATABASE_URL away.",
+        ]
     if target.ref is None or target.token is not None:
         return []
     return [

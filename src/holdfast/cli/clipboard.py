@@ -14,8 +14,7 @@ def copy(text: str) -> bool:
     for command in _commands():
         if shutil.which(command[0]) is None:
             continue
-        # Windows' clip reads UTF-16; everything else takes what the terminal speaks.
-        content = text.encode("utf-16") if command[0] == "clip" else text.encode()
+        content = _for_windows(text) if command[0] in ("clip", "clip.exe") else text.encode()
         try:
             subprocess.run(
                 command,
@@ -29,6 +28,11 @@ def copy(text: str) -> bool:
             continue
         return True
     return False
+
+
+def _for_windows(text: str) -> bytes:
+    """Windows' clip reads the console's own code page, or UTF-16 behind a mark that might be pasted with the text."""
+    return text.encode("ascii" if text.isascii() else "utf-16")
 
 
 def _commands() -> Iterator[list[str]]:

@@ -1,6 +1,8 @@
 """The migrations as files of other tools: the same bytes, in the form and under the names that the tool wants."""
 
 import json
+import os
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -98,8 +100,15 @@ def how_to_run(form: Format, folder: Path) -> str:
         case Format.SUPABASE:
             return "apply them with: supabase db push (older than yours: add --include-all)"
         case Format.PSQL:
-            return (
-                f"apply them with: for file in {folder}/*.sql; do psql -v ON_ERROR_STOP=1 -f $file $DATABASE_URL; done"
-            )
+            return f"apply them with: {_loop(folder, is_windows=os.name == 'nt')}"
         case Format.ALEMBIC:
             return "apply them with: alembic upgrade holdfast@head"
+
+
+def _loop(folder: Path, *, is_windows: bool) -> str:
+    """For PowerShell, or a Unix shell; the first file that fails is the last."""
+    if is_windows:
+        psql = "psql -v ON_ERROR_STOP=1 -f $file.FullName $env:DATABASE_URL"
+        return f"foreach ($file in Get-ChildItem '{folder}\\*.sql') {{ {psql}; if ($LASTEXITCODE) {{ break }} }}"
+    psql = 'psql -v ON_ERROR_STOP=1 -f "$file" "$DATABASE_URL"'
+    return f"for file in {shlex.quote(str(folder))}/*.sql; do {psql} || break; done"

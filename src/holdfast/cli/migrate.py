@@ -26,9 +26,11 @@ from holdfast.postgres.migrate import (
     read_status,
     refuse,
     refuse_behind,
+    understood,
 )
 from holdfast.postgres.routes import Route, StatementError
-from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected, way_back
+from holdfast.postgres.schema import CATALOG, Difference, SchemaObject, differences, expected, objects_of
+from holdfast.postgres.way_back import way_back, way_to_look
 from holdfast.services.migrator import Via
 
 _STYLES = {"applied": "green", "pending": "yellow", "edited": "red", "unknown": "red"}
@@ -107,14 +109,15 @@ def _refuse_incomplete(route: Route, applied: list[Migration]) -> None:
 def _catalog(route: Route) -> list[SchemaObject]:
     """What is there. The function that tells it may itself be missing, and `up` alone does not make it again."""
     try:
-        return [SchemaObject(**each) for each in route.rows(CATALOG)]
+        rows = route.rows(CATALOG)
     except (SchemaMismatch, StatementError) as error:
-        _, file = expected()["function", "holdfast.schema_catalog()"]
-        forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {file}"  # noqa: S608
         raise MigrationError(
-            f"{route.where} does not tell what it has ({str(error).rstrip('.')}); where the function"
-            f" holdfast.schema_catalog() is missing: run the SQL {forget}; then: holdfast migrate up"
+            f"{route.where} does not tell what it has ({str(error).rstrip('.')}); where one of its functions is"
+            f" missing: run the SQL {way_to_look()}; then: holdfast migrate up"
         ) from error
+    with understood(route):
+        ((described,),) = (row.values() for row in rows)
+        return objects_of(described)
 
 
 @migrate.command(epilog="Exit code 1 when the database is not at this Holdfast's level.")

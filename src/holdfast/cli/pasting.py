@@ -61,6 +61,10 @@ class Pasting:
         is_copied = clipboard.copy(migration.text)
         source = f"the clipboard (also in {path})" if is_copied else str(path)
         show(f"{migration.name}: paste the whole of {source} into {by_hand.address(self._target)} and run it")
+        self._open_editor()
+
+    def _open_editor(self) -> None:
+        """Once, for somebody who sits here."""
         if self._target.ref and not self._has_opened and sys.stdout.isatty():
             self._has_opened = True
             webbrowser.open(by_hand.address(self._target))
@@ -87,6 +91,7 @@ class Pasting:
             written = by_hand.write(by_hand.FILE)
         is_copied = clipboard.copy(by_hand.everything())
         source = f"the clipboard (also in {written})" if is_copied else str(written)
+        self._open_editor()
         return [
             f"paste the whole of {source} into {by_hand.address(self._target)} and run it.",
             "No way to the database is open from here: afterwards ask `holdfast migrate status` where one is.",

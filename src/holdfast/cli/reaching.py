@@ -13,7 +13,7 @@ from holdfast.cli.output import show
 from holdfast.cli.pasting import Pasting
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError, DatabaseUnavailable
-from holdfast.postgres.dsn import parse
+from holdfast.postgres.dsn import is_of_supabase
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import MigrationStatus, read_status
 from holdfast.postgres.routes import Connected, Route
@@ -29,6 +29,10 @@ Way = Annotated[
         " hand); auto tries them in this order.",
     ),
 ]
+
+
+#: The ways that lead to a Supabase project, whatever other database DATABASE_URL names.
+OF_A_PROJECT = (Via.POOLER, Via.API, Via.HTTPS)
 
 
 class Reached(NamedTuple):
@@ -48,7 +52,7 @@ def reached(
 
     `wait`: whoever wants to migrate may do so by hand, and has so many seconds for it.
     """
-    target = target_of(settings)
+    target = target_of(settings, via)
     if target.dsn is None and target.ref is None and (target.https is None or settings.data_dir is not None):
         if via not in (Via.AUTO, Via.DIRECT):
             raise ConfigurationError(f"--via {via}: no Supabase project is named; set SUPABASE_URL, or DATABASE_URL")
@@ -80,20 +84,25 @@ def only_shown(settings: Settings, where: str) -> DatabaseUnavailable:
     return by_hand.unreachable(error, target_of(settings))
 
 
-def target_of(settings: Settings) -> Target:
-    """The database that the settings name, with every way to it."""
+def target_of(settings: Settings, via: Via = Via.AUTO) -> Target:
+    """The database that the settings name, with every way to it.
+
+    What DATABASE_URL names is never replaced by another database, whatever project stands beside it (decision 0021).
+    """
     dsn = settings.database_url.get_secret_value() if settings.database_url is not None else None
-    if dsn is not None:
-        parse(dsn)
+    if dsn is not None and not is_of_supabase(dsn) and via in OF_A_PROJECT:
+        return target_of(settings.model_copy(update={"database_url": None}))
     ref = project_ref(given=settings.supabase_project_ref, url=settings.supabase_url, dsn=dsn)
     check_one_project(given=settings.supabase_project_ref, url=settings.supabase_url, dsn=dsn)
+    is_apart = settings.is_database_apart
     return Target(
         dsn,
-        ref,
+        None if is_apart else ref,
         settings.supabase_access_token,
         settings.supabase_db_password,
         settings.supabase_api_url,
         settings.https_ledger,
+        left_out=is_apart and (ref or settings.supabase_url) is not None,
     )
 
 

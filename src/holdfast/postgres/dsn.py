@@ -39,6 +39,9 @@ def parse(dsn: str) -> dict[str, str]:
             "DATABASE_URL cannot be read: its password seems to hold one of @ : / # ?; "
             "percent-encode it (@ is %40, / is %2F)"
         )
+    wrong = next((each for each in parts.get("port", "").split(",") if each and not 1 <= int(each) <= 65535), None)
+    if wrong is not None:
+        raise ConfigurationError(f"DATABASE_URL names port {wrong:.20}; a port lies between 1 and 65535")
     return parts
 
 
@@ -101,6 +104,15 @@ def supabase_project(dsn: str) -> str | None:
     else:
         found = _DIRECT_HOST.fullmatch(host)
     return found[1] if found else None
+
+
+def is_of_supabase(dsn: str) -> bool:
+    """Whether it names a host of Supabase's: a project's own, or a shared pooler.
+
+    >>> is_of_supabase("postgresql://postgres@db.abcdef.supabase.co/postgres"), is_of_supabase("postgresql:///app")
+    (True, False)
+    """
+    return is_supabase_direct(dsn) or parse(dsn).get("host", "").endswith(POOLER_SUFFIX)
 
 
 def shown(dsn: str) -> str:

@@ -148,6 +148,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The postmaster's process id; None where no server runs."""
+        _require_unix()
         return self._postmaster()
 
     @property
@@ -530,7 +531,8 @@ def _program(name: str) -> str:
 def _require_unix() -> None:
     if importlib.util.find_spec("fcntl") is None:
         raise EmbeddedPostgresError(
-            "the embedded Postgres needs Linux or macOS: set DATABASE_URL to a database that runs elsewhere"
+            "the embedded Postgres needs Linux or macOS: set DATABASE_URL to a database that runs elsewhere, or"
+            " SUPABASE_URL to a project's address"
         )
 
 

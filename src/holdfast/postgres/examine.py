@@ -1,10 +1,7 @@
 """What an examination asks of a database, and how it repairs what it found."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from uuid import UUID
 
 from holdfast.postgres.calls import Call
@@ -14,7 +11,7 @@ from holdfast.postgres.statements import statement
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """The server, and this connection to it. `is_sandbox`: its clock is one that tests move."""
+    """The server, and this connection to it."""
 
     clock: datetime
     version: int
@@ -23,16 +20,6 @@ class ServerFacts:
     is_encrypted: bool | None
     is_standby: bool
     role: str
-    is_sandbox: bool
-
-
-@dataclass(frozen=True)
-class SchemaObject:
-    """One object of ours in a database: what it is, its name, and how it is defined."""
-
-    what: str
-    name: str
-    definition: str
 
 
 @dataclass(frozen=True)
@@ -63,17 +50,6 @@ class Notice:
 def server_facts() -> Call[ServerFacts]:
     """The server, and this connection to it."""
     return Call("server_facts", statement("server_facts"), {}, ServerFacts)
-
-
-def describe_schema() -> Call[SchemaObject]:
-    """Every object of ours that the database has."""
-    return Call("describe_schema", statement("describe_schema"), {}, SchemaObject)
-
-
-def expected_schema() -> Mapping[str, str]:
-    """Every object that this version's migrations make, by what it is and its name: how it is defined."""
-    found: dict[str, str] = json.loads((files("holdfast.postgres") / "schema.json").read_text(encoding="utf-8"))
-    return found
 
 
 def missing_grants() -> Call[str]:

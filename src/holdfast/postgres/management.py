@@ -167,14 +167,14 @@ def _check_token(token: str) -> None:
 def _content(answer: Any) -> Any:
     try:
         return answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _AgainError(f"it answered {answer.status_code} with {_shape(answer)}, not with JSON") from None
 
 
 def _is_json(answer: Any) -> bool:
     try:
         answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -182,7 +182,7 @@ def _is_json(answer: Any) -> bool:
 def _message(answer: Any) -> str:
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return _shape(answer)
     said = found.get("message") or found.get("error") if isinstance(found, dict) else None
     return said if isinstance(said, str) else json.dumps(found)[:_SEEN]

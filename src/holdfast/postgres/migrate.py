@@ -150,21 +150,36 @@ def refuse_behind(statuses: list[MigrationStatus]) -> None:
 def read_status(route: Route) -> list[MigrationStatus]:
     """The same as `migrate_status`, over a route."""
     answer = _read(route, "schema_owner")
-    if len(answer) != 1 or "server_version" not in answer[0]:
-        raise DatabaseUnavailable(f"{route.where} answered something else than it was asked: a proxy in between?")
-    (found,) = answer
-    if int(found["server_version"]) < MIN_SERVER_VERSION:
-        version = int(found["server_version"]) // 10000
+    with understood(route):
+        (found,) = answer
+        server_version, has_objects, has_records = (
+            int(found[name]) for name in ("server_version", "has_objects", "has_records")
+        )
+    if server_version < MIN_SERVER_VERSION:
+        version = server_version // 10000
         raise DatabaseTooOld(f"this server is Postgres {version}; Holdfast needs Postgres 15 or newer")
-    if found["has_objects"] and not found["has_records"]:
+    if has_objects and not has_records:
         raise SchemaMismatch(
             f"{route.where} has a schema named holdfast that is not ours: it has no table schema_migrations of our"
             " form; rename that schema (ALTER SCHEMA holdfast RENAME TO ...), or give Holdfast a database of its own."
             " If it is Holdfast's and only that table was lost: holdfast migrate print | psql, which makes it anew and"
             " keeps all jobs"
         )
-    rows = _read(route, "migration_records") if found["has_records"] else []
-    return compare(load(), {row["version"]: (row["name"], row["checksum"], row["applied_at"]) for row in rows})
+    rows = _read(route, "migration_records") if has_records else []
+    with understood(route):
+        recorded = {int(row["version"]): (str(row["name"]), row["checksum"], row["applied_at"]) for row in rows}
+    return compare(load(), recorded)
+
+
+@contextmanager
+def understood(route: Route) -> Iterator[None]:
+    """Take what came over a route apart; what is no answer to the question is told as such."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DatabaseUnavailable(
+            f"{route.where} answered something else than it was asked: a proxy in between?"
+        ) from error
 
 
 def apply_pending(

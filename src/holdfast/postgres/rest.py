@@ -158,7 +158,7 @@ class _Client:
             raise refusal(self.where, call.name, answer.status_code, answer.text, kind)
         try:
             content = answer.json() if answer.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise no_json(self.where, answer.status_code, answer.text, kind) from None
         try:
             return rows_of(request, content)

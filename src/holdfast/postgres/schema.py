@@ -16,15 +16,13 @@ from holdfast.postgres.calls import Call
 from holdfast.postgres.throwaway import CLOCK
 
 #: The same text for every way to the database.
-CATALOG = "SELECT kind, name, definition FROM holdfast.schema_catalog()"
+CATALOG = "SELECT holdfast.describe_schema()"
 _EXPOSED = "public.holdfast_"
 ROLES = ("holdfast_app", "service_role", "anon", "authenticated")
-
-_COLUMN = re.compile(
-    r"(?P<type>.+?)(?P<full> NOT NULL)?(?: COLLATE (?P<collation>\S+))?"
-    r"(?P<made> IDENTITY| GENERATED .+)?(?: DEFAULT (?P<default>.+))?",
-    re.DOTALL,
-)
+#: What these may do with anything of ours is told, though no file has made it.
+STRANGERS = ("PUBLIC", "anon", "authenticated")
+#: The names that are given where they were free.
+_OFFERED = re.compile(r"(.* on )?public\.(find_stale_jobs\(.*|stale_jobs_view(\..*)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,10 @@ class SchemaObject:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`what`: missing, differs, or extra (nobody here made it; `file` is None then).
+    """`what`: missing, differs, or extra (nobody here made it).
 
-    `file` is the number of the file that makes it.
+    `file` is the number of the file that makes it; None where it is another's, and no business of ours. A grant to
+    strangers is: it is extra, and has the file that takes it back.
     """
 
     what: str
@@ -51,9 +50,14 @@ class Difference:
     file: int | None
 
 
-def schema_catalog() -> Call[SchemaObject]:
+def describe_schema() -> Call[list[SchemaObject]]:
     """What the database has."""
-    return Call("schema_catalog", CATALOG, (), SchemaObject)
+    return Call("describe_schema", CATALOG, (), objects_of)
+
+
+def objects_of(described: Iterable[Iterable[str]]) -> list[SchemaObject]:
+    """The objects in what `holdfast.describe_schema()` answers."""
+    return [SchemaObject(*each) for each in described]
 
 
 @cache
@@ -66,7 +70,8 @@ def expected() -> Mapping[tuple[str, str], tuple[str, int]]:
 def differences(found: Iterable[SchemaObject], applied: Iterable[int]) -> list[Difference]:
     """Pure: what is there against what the applied files make.
 
-    Roles that a server lacks are missed by nobody; nor are the functions in public, where the files may make none.
+    Roles that a server lacks are missed by nobody; nor is what the files make in public, where they may make nothing or
+    the name was taken.
     """
     wanted, done = expected(), set(applied)
     there = {(each.kind, each.name): each.definition for each in found}
@@ -77,77 +82,32 @@ def differences(found: Iterable[SchemaObject], applied: Iterable[int]) -> list[D
         if file not in done or _is_of(absent, kind, name, definition) or (_EXPOSED in name and not is_exposed):
             continue
         has = there.get((kind, name))
+        if has is None and _OFFERED.fullmatch(name):
+            continue
         if has is None:
             told.append(Difference("missing", kind, name, definition, "", file))
         elif has != definition and has.rpartition(", ")[2] not in _of_test_clocks():
             told.append(Difference("differs", kind, name, definition, has, file))
     told += [
-        Difference("extra", kind, name, "", definition, None)
+        Difference("extra", kind, name, "", definition, _file_against(kind, name))
         for (kind, name), definition in there.items()
         if (kind, name) not in wanted and kind != "role"
     ]
     return sorted(told, key=lambda each: (each.file or 0, each.kind, each.name))
 
 
-def way_back(told: Iterable[Difference]) -> list[str]:
-    """The SQL that leads back, with the files that are run again after it.
-
-    A file leaves a table or an index alone that is there, whatever is wrong with it: statements of its own mend that.
-    """
-    wrong = [each for each in told if each.file is not None]
-    lost = {each.name for each in wrong if each.kind == "table" and each.what == "missing"}
-    steps, again = list[str](), set[int]()
-    for each in wrong:
-        table, _, part = each.name.rpartition(".")
-        step = _step(each, table, part) if table not in lost else None
-        if step is not None:
-            steps.append(step)
-        if step is None or each.kind == "index":
-            again.add(each.file or 0)
-    if again:
-        listed = ", ".join(map(str, sorted(again)))
-        steps.append(f"DELETE FROM holdfast.schema_migrations WHERE version IN ({listed})")  # noqa: S608
-    return steps
-
-
-def _step(each: Difference, table: str, part: str) -> str | None:
-    """None where running the file again is enough."""
-    is_there = each.what == "differs"
-    if each.kind == "index" and is_there:
-        return f"DROP INDEX {each.name}"
-    if ("table", table) not in expected():
+def _file_against(kind: str, name: str) -> int | None:
+    """The file that takes back what strangers were granted."""
+    role, _, place = name.partition(" on ")
+    if kind != "grant" or role not in STRANGERS or place not in _places():
         return None
-    if each.kind == "constraint":
-        gone = f"DROP CONSTRAINT {part}, " if is_there else ""
-        return f"ALTER TABLE {table} {gone}ADD CONSTRAINT {part} {each.wanted}"
-    if each.kind == "column":
-        return _column_step(table, part, each.wanted, each.found if is_there else None)
-    return None
+    return expected()["function", "holdfast.secure_schema()"][1]
 
 
-def _column_step(table: str, name: str, wanted: str, found: str | None) -> str | None:
-    new = _parts(wanted)
-    if new["made"] is not None:
-        return None
-    kind = f'{new["type"]} COLLATE "{new["collation"]}"' if new["collation"] else new["type"]
-    default = f" DEFAULT {new['default']}" if new["default"] else ""
-    if found is None:
-        return f"ALTER TABLE {table} ADD COLUMN {name} {kind}{' NOT NULL' if new['full'] else ''}{default}"
-    old = _parts(found)
-    changes = []
-    if (old["type"], old["collation"]) != (new["type"], new["collation"]):
-        changes.append(f"TYPE {kind}")
-    if old["full"] != new["full"]:
-        changes.append("SET NOT NULL" if new["full"] else "DROP NOT NULL")
-    if old["default"] != new["default"]:
-        changes.append(f"SET{default}" if default else "DROP DEFAULT")
-    return f"ALTER TABLE {table} " + ", ".join(f"ALTER COLUMN {name} {change}" for change in changes)
-
-
-def _parts(definition: str) -> dict[str, str | None]:
-    """What a column's definition consists of, as the catalog writes it; `made`: how Postgres itself fills it."""
-    found = _COLUMN.fullmatch(definition)
-    return found.groupdict() if found else {"made": definition}
+@cache
+def _places() -> frozenset[str]:
+    """What rights can be granted on."""
+    return frozenset(name.partition(" on ")[2] for kind, name in expected() if kind == "grant")
 
 
 @cache

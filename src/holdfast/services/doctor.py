@@ -118,6 +118,7 @@ class Doctor:
             "database.answers": "database",
             **self._of_the_database(),
             **self._of_the_report(),
+            **self._of_the_ways(),
             **(sqs or {"sqs.queues": "SQS bells"}),
             "alerts.slack": "Slack",
             "api.answers": "API",
@@ -165,7 +166,7 @@ class Doctor:
         deployment = self._deployment
         ways: list[_Look] = []
         target = deployment.target
-        if target is not None and (target.is_supabase or not answers):
+        if target is not None and (target.is_supabase or not answers or self._asks_for_ways):
             way = routes.check_routes(target, deployment.https, seen_working=answers)
             ways.append(self._begin(routes.NAMES, "routes", lambda _: way))
         return [
@@ -237,6 +238,17 @@ class Doctor:
             "settings.in_force": "settings",
             **e2e,
         }
+
+    def _of_the_ways(self) -> dict[str, str]:
+        """The lines of a Supabase project's ways; those of another database are there where they are asked for."""
+        target = self._deployment.target
+        if target is None or not (target.is_supabase or self._asks_for_ways):
+            return {}
+        return routes.lines(target, self._deployment.https)
+
+    @property
+    def _asks_for_ways(self) -> bool:
+        return any(_begins(each, routes.COMPONENT) for each in self._only)
 
     async def _canary_key(self) -> str | None:
         """A key for a few minutes that may only look, and that is counted apart."""

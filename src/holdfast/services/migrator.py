@@ -44,7 +44,10 @@ class Via(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """The database to migrate, and what is known that may help to get there. `ref` is a Supabase project's id."""
+    """The database to migrate, and what is known that may help to get there. `ref` is a Supabase project's id.
+
+    `left_out`: the settings name a project besides, and `dsn` is the address of another database.
+    """
 
     dsn: str | None
     ref: str | None = None
@@ -52,6 +55,7 @@ class Target:
     password: SecretStr | None = None
     api_address: str = ADDRESS
     https: str | None = None
+    left_out: bool = False
 
     @property
     def is_supabase(self) -> bool:

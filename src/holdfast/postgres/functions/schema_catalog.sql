@@ -1,5 +1,6 @@
 -- What the schema consists of, a line each object: what `migrate verify` compares with what this version's files make.
--- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body. Grants are told
+-- The same text on Postgres 15 to 18: not null is told with the column, a function by the hash of its body, whose line ends
+-- are what an editor or a browser made of them. Grants are told
 -- for the roles that matter and are there.
 -- A function, since how Postgres prints an expression depends on the search path, which is pinned here.
 CREATE OR REPLACE FUNCTION holdfast.schema_catalog() RETURNS TABLE (kind text, name text, definition text)
@@ -10,12 +11,14 @@ AS $function$
         SELECT n.nspname || '.' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name, p.*
         FROM pg_catalog.pg_proc p
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND p.proname ^@ 'holdfast_')
+        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND (p.proname ^@ 'holdfast_'
+              OR p.proname = 'find_stale_jobs' AND p.prosrc LIKE '%holdfast.find_stale_jobs(%'))
     ), relations AS (
-        SELECT 'holdfast.' || c.relname AS name, c.*
+        SELECT n.nspname || '.' || c.relname AS name, c.*
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'holdfast'
+        WHERE n.nspname = 'holdfast' OR (n.nspname = 'public' AND c.relname = 'stale_jobs_view' AND c.relkind = 'v'
+              AND pg_get_viewdef(c.oid) LIKE '%holdfast.find_stale_jobs(%')
     ), roles AS (
         SELECT r.oid, r.rolname AS name FROM pg_catalog.pg_roles r
         WHERE r.rolname IN ('holdfast_app', 'service_role', 'anon', 'authenticated')
@@ -28,8 +31,8 @@ AS $function$
     SELECT 'column', r.name || '.' || a.attname, concat_ws(' ',
                format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NOT NULL' END,
                CASE WHEN l.collname <> 'default' THEN 'COLLATE ' || l.collname END,
-               CASE WHEN a.attidentity <> '' THEN 'IDENTITY' END,
-               CASE WHEN a.attgenerated <> '' THEN 'GENERATED' WHEN d.oid IS NOT NULL THEN 'DEFAULT' END,
+               CASE a.attidentity WHEN 'a' THEN 'IDENTITY ALWAYS' WHEN 'd' THEN 'IDENTITY BY DEFAULT' END,
+               CASE WHEN a.attgenerated = 's' THEN 'GENERATED' WHEN a.attgenerated <> '' THEN 'VIRTUAL' WHEN d.oid IS NOT NULL THEN 'DEFAULT' END,
                pg_get_expr(d.adbin, d.adrelid))
     FROM relations r
     JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -49,7 +52,7 @@ AS $function$
     SELECT 'function', o.name, concat_ws(', ',
                pg_get_function_result(o.oid), CASE o.provolatile WHEN 'v' THEN 'volatile' WHEN 's' THEN 'stable' ELSE 'immutable' END,
                CASE WHEN o.prosecdef THEN 'security definer' END, array_to_string(o.proconfig, ', '),
-               pg_get_expr(o.proargdefaults, 0), md5(o.prosrc))
+               pg_get_expr(o.proargdefaults, 0), md5(replace(o.prosrc, chr(13), '')))
     FROM ours o
     UNION ALL
     SELECT 'policy', r.name || '.' || y.polname, concat_ws(', ',

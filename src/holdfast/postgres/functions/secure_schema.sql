@@ -64,19 +64,28 @@ BEGIN
         EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA holdfast TO %I', _role);
     END LOOP;
 
+    -- In public: what callers over HTTPS call, and the names that people look for (see offer_stale_jobs).
     FOR _each IN
-        SELECT p.oid::regprocedure AS name
+        SELECT 'FUNCTION ' || p.oid::regprocedure AS name, 'EXECUTE' AS privilege, p.proname LIKE 'holdfast\_%' AS is_remote
         FROM pg_catalog.pg_proc p
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'public' AND p.proname LIKE 'holdfast\_%'
-          AND pg_has_role(p.proowner, 'USAGE')
+        WHERE n.nspname = 'public' AND pg_has_role(p.proowner, 'USAGE')
+          AND (p.proname LIKE 'holdfast\_%' OR p.proname = 'find_stale_jobs' AND p.prosrc LIKE '%holdfast.find_stale_jobs(%')
+        UNION ALL
+        SELECT c.oid::regclass::text, 'SELECT', false
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'public' AND pg_has_role(c.relowner, 'USAGE') AND c.relname = 'stale_jobs_view' AND c.relkind = 'v'
+          AND pg_get_viewdef(c.oid) LIKE '%holdfast.find_stale_jobs(%'
     LOOP
         FOREACH _role IN ARRAY _others LOOP
-            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', _each.name, _role);
+            EXECUTE format('REVOKE ALL ON %s FROM %s', _each.name, _role);
         END LOOP;
-        IF 'service_role' = ANY (_ours) THEN
-            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO service_role', _each.name);
-        END IF;
+        FOREACH _role IN ARRAY _ours LOOP
+            IF _role = 'service_role' OR NOT _each.is_remote THEN
+                EXECUTE format('GRANT %s ON %s TO %I', _each.privilege, _each.name, _role);
+            END IF;
+        END LOOP;
     END LOOP;
 END
 $function$;

@@ -1,7 +1,7 @@
 -- Optional: stuck jobs are taken back inside Postgres too, by pg_cron, even when every process of Holdfast is gone.
 -- To apply it: CREATE EXTENSION pg_cron (Supabase: Integrations > Cron), then run this file, by psql or in an SQL editor.
--- It may be run any number of times; without the extension it does nothing and says so. Off by default, since a database
--- that only waits for its workers needs none of it. To take it back:
+-- It may be run any number of times; without the extension, or our schema, it does nothing and says so. Off by default,
+-- since a database that only waits for its workers needs none of it. To take it back:
 --   SELECT cron.unschedule(jobname) FROM cron.job WHERE jobname LIKE 'holdfast-%';
 --
 -- The sweep takes its turn like every other process's: nobody sweeps while the workers do, and the brake holds for it too.
@@ -14,6 +14,10 @@ DECLARE
 BEGIN
     IF _version IS NULL THEN
         RAISE NOTICE 'the extension pg_cron is not there: nothing was scheduled';
+        RETURN;
+    END IF;
+    IF to_regprocedure('holdfast.rescue_stale_jobs(interval, integer, jsonb)') IS NULL THEN
+        RAISE NOTICE 'the schema of Holdfast is not there: nothing was scheduled; first: holdfast migrate up';
         RETURN;
     END IF;
     _often := CASE WHEN string_to_array(substring(_version FROM '\d+\.\d+'), '.')::integer[] >= ARRAY[1, 5] THEN '10 seconds' ELSE '* * * * *' END;

@@ -1,4 +1,5 @@
 -- What this role may not do that Holdfast does: statements that would grant it.
+-- RPC missing_grants() RETURNS SETOF text
 SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON holdfast.' || quote_ident(c.relname) || ' TO ' || quote_ident(current_user)
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'holdfast'::regnamespace AND c.relkind = 'r'

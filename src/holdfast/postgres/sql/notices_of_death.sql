@@ -1,4 +1,6 @@
 -- Who was told that a job went dead, and who is still to be told.
+-- RPC notices_of_death(job_id uuid)
+-- RETURNS TABLE (channel text, delivered_at timestamptz, error text)
 SELECT n.channel, n.delivered_at, n.error
 FROM holdfast.dead_letters d
 JOIN holdfast.incidents i ON i.kind = 'dead_letters' AND i.key = d.fingerprint

@@ -1,5 +1,6 @@
 -- Tables of which row-level security shows this role nothing, since no policy is for it; and roles of strangers that may
 -- look into the schema.
+-- RPC row_security() RETURNS TABLE (what text, name text)
 SELECT 'hidden', c.relname::text
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'holdfast'::regnamespace AND c.relkind = 'r' AND row_security_active(c.oid)

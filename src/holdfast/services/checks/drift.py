@@ -1,98 +1,86 @@
-"""Is the schema really what the migrations made: every table, column, constraint, index, function and view?
+"""Is the schema really what the migrations made: every table, column, constraint, index, function, view, policy, grant?
 
-What is on record says what was run once; this looks at what is there now. Objects of others are none of our business.
+What is on record says what was run once; this looks at what is there now, as `holdfast migrate verify` does. Objects of
+others are none of our business.
 """
 
-import re
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.postgres.examine import describe_schema, expected_schema, server_facts
-from holdfast.postgres.migrate import Migration, load
+from holdfast.errors import SchemaMismatch
+from holdfast.postgres.migrate import load, migrate_status
+from holdfast.postgres.schema import Difference, describe_schema, differences, expected
+from holdfast.postgres.way_back import way_back, way_to_look
 from holdfast.services.checks.deployment import Deployment
 
 NAMES: Mapping[str, str] = {"schema.drift": "schema"}
 _ID, _COMPONENT = "schema.drift", "schema"
-#: Functions that a sandbox for tests replaces, to move time.
-_MOVED = ("function clock()", "function postgres_started_at()")
+_CODE = "tables, columns, constraints, indexes, functions, views, policies, grants"
 AGAIN = "holdfast migrate up"
-#: A table that was made again has its row level security and its grants from here.
-SECURE = "SELECT holdfast.secure_schema()"
 
 
 async def check_drift(deployment: Deployment) -> Finding:
-    """Compare what is there with what this version's migrations make."""
-    facts = await deployment.ledger.one(server_facts())
-    there = {f"{each.what} {each.name}": each.definition for each in await deployment.ledger.call(describe_schema())}
-    expected = dict(expected_schema())
-    if facts.is_sandbox:
-        there, expected = _without(there, _MOVED), _without(expected, _MOVED)
-    return judge(expected, there)
+    """Compare what is there with what the migrations on record make."""
+    statuses = await asyncio.to_thread(migrate_status, deployment.dsn)
+    applied = {status.version for status in statuses if status.state != "pending"}
+    try:
+        found = await deployment.ledger.one(describe_schema())
+    except SchemaMismatch as error:
+        return _unseen(error, applied)
+    return judge(differences(found, applied), applied)
 
 
-def judge(expected: Mapping[str, str], there: Mapping[str, str]) -> Finding:
+def judge(told: Sequence[Difference], applied: Collection[int]) -> Finding:
     """What is missing or different, and the way out."""
-    wrong = [name for name, text in expected.items() if there.get(name) != text]
-    # A column or constraint of a table that is missing itself is no news.
-    wrong = [name for name in wrong if "." not in name or f"table {_table_of(name)}" not in wrong]
-    extra = len(set(there) - set(expected))
-    code = f"{len(expected)} objects: tables, columns, constraints, indexes, functions, views"
+    wrong = [each for each in told if each.file is not None]
+    extra = len(told) - len(wrong)
     if not wrong:
+        made = sum(file in applied for _, file in expected().values())
         rest = f"; {extra} of others beside them" if extra else ""
-        return Finding(
-            _ID, _COMPONENT, Verdict.PASS, f"{len(expected)} objects are as the migrations made them{rest}", code
+        return Finding(_ID, _COMPONENT, Verdict.PASS, f"{made} objects are as the migrations made them{rest}", _CODE)
+    news = _without_parts(wrong)
+    more = f"; and {len(news) - 3} more" if len(news) > 3 else ""
+    steps = _steps(way_back(wrong))
+    said = "; ".join(map(_said, news[:3])) + more
+    return Finding(_ID, _COMPONENT, Verdict.FAIL, said, _CODE, "; then ".join(_shown(steps)), repair=steps)
+
+
+def _unseen(error: SchemaMismatch, applied: Collection[int]) -> Finding:
+    """The functions that tell what there is are missing: not applied yet, or lost."""
+    reason = str(error).partition("\n")[0]
+    if load()[-1].version not in applied:
+        return Finding(_ID, _COMPONENT, Verdict.FAIL, reason, _CODE, AGAIN)
+    steps = (way_to_look(), AGAIN)
+    return Finding(_ID, _COMPONENT, Verdict.FAIL, reason, _CODE, "; then ".join(_shown(steps)), repair=steps)
+
+
+def _without_parts(wrong: Sequence[Difference]) -> list[Difference]:
+    """A column of a table that is missing itself, or a grant on it, is no news."""
+    lost = [each.name for each in wrong if each.what == "missing" and each.kind in ("table", "view", "function")]
+    return [
+        each
+        for each in wrong
+        if not any(
+            each.name.startswith(f"{name}.") or each.name.endswith(f" on {name}") or f" ON {name} " in each.wanted
+            for name in lost
         )
-    found = "; ".join(_difference(name, expected[name], there.get(name)) for name in wrong[:3])
-    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    steps = _repair(wrong, expected, there)
-    return Finding(_ID, _COMPONENT, Verdict.FAIL, found + more, code, "; then ".join(_shown(steps)), repair=steps)
+    ]
 
 
-def _without(objects: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    return {name: text for name, text in objects.items() if name not in names}
+def _said(each: Difference) -> str:
+    what = f"{each.kind} {each.name.replace('holdfast.', '', 1)}"
+    if each.what == "missing":
+        return f"{what} is missing"
+    if each.what == "extra":
+        return f"{what}: {each.found} for strangers"
+    if each.kind in ("function", "view"):
+        return f"{what} has another body"
+    return f"{what} is {each.found[:80]!r}, expected {each.wanted[:80]!r}"
 
 
-def _table_of(name: str) -> str:
-    return name.partition(" ")[2].partition(".")[0]
-
-
-def _difference(name: str, expected: str, there: str | None) -> str:
-    if there is None:
-        return f"{name} is missing"
-    if name.startswith("function"):
-        return f"{name} has another body"
-    return f"{name} is {there[:80]!r}, expected {expected[:80]!r}"
-
-
-def _repair(wrong: Sequence[str], expected: Mapping[str, str], there: Mapping[str, str]) -> tuple[str, ...]:
-    """Columns are added as they are defined, invalid indexes built anew; all else is what its migration makes again."""
-    steps, versions = list[str](), set[int]()
-    files = load()
-    for each in wrong:
-        what, _, name = each.partition(" ")
-        table, _, column = name.partition(".")
-        if what == "column" and each not in there and not expected[each].startswith(("uuid NOT NULL", "text NOT NULL")):
-            steps.append(f"ALTER TABLE holdfast.{table} ADD COLUMN {column} {expected[each]}")
-        elif what == "index" and there.get(each, "").endswith("INVALID"):
-            steps.append(f"REINDEX INDEX CONCURRENTLY holdfast.{name}")
-        else:
-            versions |= _makers(files, what, name)
-    if versions:
-        listed = ", ".join(map(str, sorted(versions)))
-        steps.append(f"DELETE FROM holdfast.schema_migrations WHERE version IN ({listed})")  # noqa: S608
-        steps.append(AGAIN)
-    if any(each.startswith("table ") for each in wrong):
-        steps.append(SECURE)
-    return tuple(steps)
-
-
-def _makers(files: Sequence[Migration], what: str, name: str) -> set[int]:
-    """The newest migration that makes this object."""
-    bare = re.escape(name.partition("(")[0].partition(".")[0])
-    kind = {"function": "FUNCTION", "index": r"INDEX(?: CONCURRENTLY)?", "table": "(?:TABLE|VIEW)"}.get(what, "TABLE")
-    pattern = re.compile(rf"{kind}(?: IF NOT EXISTS)? (?:\w+\.)?{bare}\b")
-    found = [file.version for file in files if pattern.search(file.text)]
-    return set(found[-1:])
+def _steps(sql: Sequence[str]) -> tuple[str, ...]:
+    return (*sql, AGAIN) if any("holdfast.schema_migrations" in step for step in sql) else tuple(sql)
 
 
 def _shown(steps: Sequence[str]) -> list[str]:

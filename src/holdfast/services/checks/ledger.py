@@ -10,6 +10,7 @@ from holdfast.errors import DatabaseError, DatabaseRefused, SchemaMismatch
 from holdfast.postgres import reads
 from holdfast.postgres.dsn import is_rest, is_supabase_direct
 from holdfast.postgres.migrate import MigrationStatus, load, migrate_status
+from holdfast.postgres.schema import expected
 from holdfast.services.checks.deployment import Deployment
 
 DATABASE = "database"
@@ -83,7 +84,9 @@ async def _check_object(deployment: Deployment, name: str, pending: Collection[i
     try:
         rows = await deployment.ledger.one(reads.probe_object(probe))
     except DatabaseError as error:
-        forget = f"DELETE FROM holdfast.schema_migrations WHERE version = {version}"  # noqa: S608
+        # What is made anew has its grants from the file that secures the schema.
+        _, securing = expected()["function", "holdfast.secure_schema()"]
+        forget = f"DELETE FROM holdfast.schema_migrations WHERE version IN ({version}, {securing})"  # noqa: S608
         fix = "holdfast migrate up" if version in pending else f"run the SQL {forget}; then: holdfast migrate up"
         return Finding(id, name, Verdict.FAIL, f"{what} does not work: {error}", code, fix)
     return Finding(id, name, Verdict.PASS, f"{what} works, {rows} row{'s' * (rows != 1)} now", code)

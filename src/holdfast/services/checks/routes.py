@@ -6,6 +6,7 @@ connection attempt, or a request that reads. What is closed is no failure while 
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -57,13 +58,30 @@ async def check_routes(target: Target, https: str | None, *, seen_working: bool)
 
 def _looks(target: Target, https: str | None) -> list[Awaitable[Look]]:
     looks: list[Awaitable[Look]] = []
-    if target.dsn is not None and not is_rest(target.dsn) and not parse(target.dsn).get("host", "/").startswith("/"):
-        looks.append(_direct(target.dsn))
+    if _has_network(target):
+        looks.append(_direct(target.dsn or ""))
     if target.ref is not None:
         looks += [_pooler(target), _api(target)]
     if https is not None:
         looks.append(_https(https))
     return looks
+
+
+def lines(target: Target, https: str | None) -> dict[str, str]:
+    """The lines that `check_routes` brings: id and component."""
+    ways = [
+        *(["direct"] if _has_network(target) else []),
+        *(["pooler", "api"] if target.ref is not None else []),
+        *(["https"] if https is not None else []),
+    ]
+    return {**{f"routes.{way}": f"route {way}" for way in ways}, "routes.open": COMPONENT} if ways else {}
+
+
+def _has_network(target: Target) -> bool:
+    """Whether there is a network between here and the database's own address, and no socket of this machine."""
+    if target.dsn is None or is_rest(target.dsn):
+        return False
+    return not parse(target.dsn).get("host", "/").startswith("/")
 
 
 def _finding(look: Look) -> Finding:
@@ -118,7 +136,7 @@ async def _port(addresses: list[str], port: int) -> tuple[bool, str]:
         except TimeoutError:
             said = f"TCP to port {port}: no answer within {DEADLINE:g} s, as a firewall does it"
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
             no_ipv6 = ":" in address and "unreachable" in reason
             said = f"TCP to port {port}: {reason}" + (" (this network has no IPv6)" if no_ipv6 else "")
         else:

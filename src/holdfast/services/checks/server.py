@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from holdfast.core.findings import Finding, Verdict
-from holdfast.postgres.dsn import is_local, parse
+from holdfast.postgres.dsn import is_local, is_rest, parse
 from holdfast.postgres.examine import ServerFacts, server_facts
 from holdfast.services.checks.deployment import Deployment
 
@@ -48,6 +48,9 @@ def _version(facts: ServerFacts) -> Finding:
 
 def _tls(dsn: str, facts: ServerFacts) -> Finding:
     id, code = "database.tls", "TLS to whatever is not on this machine"
+    if is_rest(dsn):
+        # Beyond this machine the settings take no address without TLS.
+        return Finding(id, _COMPONENT, Verdict.PASS, f"the way to it is {dsn.partition(':')[0].upper()}", code)
     mode = parse(dsn).get("sslmode", "prefer")
     if is_local(dsn):
         return Finding(id, _COMPONENT, Verdict.PASS, "the server is on this machine", code)
