@@ -17,6 +17,7 @@ from holdfast.core.health import Limits
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.keys import create_api_key
 from holdfast.postgres.migrate import load
+from holdfast.services.health import Rhythm
 from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
 from holdfast.web.services import ApiServices, ApiSettings
@@ -24,6 +25,8 @@ from tests.services.helpers import until
 
 NEWEST = load()[-1].version
 HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
+#: Looks at the ledger as often, and for as short, as a busy machine allows.
+QUICK = Rhythm(ping=0.1, ping_deadline=1.0, look=0.1, slow=0.1, look_deadline=0.3, itself=0.1, stuck=10.0)
 
 
 @dataclass
