@@ -18,6 +18,7 @@ from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.keys import create_api_key
 from holdfast.postgres.migrate import load
 from holdfast.services.health import Rhythm
+from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
 from holdfast.web.services import ApiServices, ApiSettings
@@ -60,6 +61,7 @@ async def api_over(
     """The API, on a machine that may be busy; once `started`, all in its background has looked at the ledger."""
     services = ApiServices(settings(dsn, **changes))
     services.limiter = RateLimiter(dsn, deadline=limiter_deadline)
+    services.ring = KeyRing(services.ledger, look_every=0.05)  # it knows a key that was just made at once
     app = create_app(services)
     made = Api(app, services, None)  # type: ignore[arg-type]
     made.client = made.caller(HERE)
