@@ -21,7 +21,7 @@ from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.migrate import migrate_up
 from holdfast.postgres.presence import Introduction, announce_service
-from tests.cli.command import Answer, eventually, holdfast, running
+from tests.cli.command import Answer, eventually, holdfast_here, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
 from tests.web.support import frozen
@@ -37,11 +37,11 @@ def folder() -> Iterator[Path]:
 
 
 def verify(folder: Path, *args: str, **given: str) -> Answer:
-    return holdfast("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
+    return holdfast_here("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
 def doctor(folder: Path, *args: str, **given: str) -> Answer:
-    return holdfast("doctor", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
+    return holdfast_here("doctor", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
 def verdicts(answer: Answer) -> dict[str, str]:
@@ -95,13 +95,13 @@ def test_while_postgres_stands_still_it_says_exactly_that(folder: Path) -> None:
             url = address(up)
             eventually(ready(url, 200), up.explain)
             with frozen(postgres):
-                eventually(ready(url, 503), up.explain)
-                answer = verify(folder, "--json", **where)
+                eventually(lambda: httpx.get(f"{url}/api/health").status_code == 503, up.explain)
+                answer = verify(folder, "--json", "--timeout", "0.5", **where)
                 jobs = httpx.get(f"{url}/api/jobs")
     assert answer.code == 3
     database = finding(answer, "database.answers")
     assert database["unreachable"]
-    assert "did not answer a ping within 5 s" in database["found"]
+    assert "did not answer a ping within 0.5 s" in database["found"]
     assert finding(answer, "api.answers")["verdict"] == "pass"
     assert finding(answer, "health.status")["found"].startswith("503, fail: database: it does not answer")
     assert finding(answer, "jobs.end_to_end")["verdict"] == "skip"
@@ -125,10 +125,10 @@ async def test_of_several_apis_on_a_host_the_one_of_this_folder_is_asked_and_no_
         await ledger.call(announce_service(replace(here, id=new_id(), **changes)))  # type: ignore[arg-type]
     first = replace(here, id=new_id())
     await ledger.call(announce_service(first))
-    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    assert _address(Settings(), await _services(ledger), 1.0) == "http://127.0.0.1:1"
     await ledger.call(announce_service(replace(here, id=new_id(), address="http://127.0.0.1:5")))
     await ledger.call(announce_service(first))  # the other one is not heard again
-    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    assert _address(Settings(), await _services(ledger), 1.0) == "http://127.0.0.1:1"
     await ledger.close()
 
 
