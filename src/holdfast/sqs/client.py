@@ -141,9 +141,12 @@ class Sqs:
 
     async def attributes(self, url: str) -> QueueAttributes:
         """What SQS says of the queue."""
-        async with self._calling(url) as client:
-            answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        return _attributes(answer.get("Attributes", {}), url)
+        try:
+            async with self._calling(url) as client:
+                answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            return _attributes(answer["Attributes"], url)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise QueueUnavailable(f"what answers for queue {queue_name(url)!r} is not SQS") from error
 
     async def tags(self, url: str) -> dict[str, str]:
         """The queue's tags."""
@@ -259,7 +262,7 @@ def _message(found: Mapping[str, Any]) -> Message:
 def _attributes(found: Mapping[str, str], url: str) -> QueueAttributes:
     policy = json.loads(found.get("RedrivePolicy") or "{}")
     return QueueAttributes(
-        arn=found.get("QueueArn", ""),
+        arn=found["QueueArn"],
         visible=int(found.get("ApproximateNumberOfMessages", 0)),
         in_flight=int(found.get("ApproximateNumberOfMessagesNotVisible", 0)),
         delayed=int(found.get("ApproximateNumberOfMessagesDelayed", 0)),

@@ -10,8 +10,9 @@ from holdfast.core.health import Limiter, Limits, Pool, Process
 from holdfast.core.kind import Kind
 from holdfast.core.ratelimit import Policy
 from holdfast.postgres.ledger import LedgerPool
+from holdfast.services.background import LONGEST_TURN
 from holdfast.services.enqueuer import Enqueuer
-from holdfast.services.health import HealthWatch
+from holdfast.services.health import HealthWatch, Rhythm
 from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import LimiterReport, RateLimiter
 from holdfast.services.sqs_watch import SqsWatch, WatchedQueue
@@ -40,6 +41,7 @@ class ApiSettings:
     trusted_proxies: Sequence[Network] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    rhythm: Rhythm = field(default_factory=Rhythm)
     bell_url: str | None = None
     sqs_queues: Sequence[WatchedQueue] = ()
     channels: Sequence[str] = ()
@@ -55,12 +57,14 @@ class ApiServices:
         self.enqueuer = Enqueuer(self.ledger, self._bells.ring if self._bells else None)
         self.sqs = SqsWatch(settings.sqs_queues)
         self.limiter = RateLimiter(settings.dsn)
-        self.ring = KeyRing(self.ledger)
+        # A turn of it makes two calls, and an outage is no reason to restart anything.
+        self.ring = KeyRing(self.ledger, turns_within=LONGEST_TURN + 2 * settings.timeout)
         self.watch = HealthWatch(
             settings.dsn,
             schema_version=settings.schema_version,
             stale_after=settings.stale_after,
             limits=settings.limits,
+            rhythm=settings.rhythm,
             process=self._process,
         )
 
@@ -78,8 +82,8 @@ class ApiServices:
 
     def stuck(self) -> list[str]:
         """Which of the loops in the background do not turn; each is to turn for as long as the process lives."""
-        ended = {"keys": self.ring.has_ended, "SQS queues": self.sqs.has_ended}
-        return self.watch.stuck() + [f"the loop of {name} has ended" for name, has_ended in ended.items() if has_ended]
+        loops = [self.ring.loop, self.sqs.loop, *([self.limiter.loop] if self.limiter.loop else [])]
+        return self.watch.stuck() + [loop.problem for loop in loops if loop.problem]
 
     async def _write_out(self) -> None:
         await self.enqueuer.idle()
