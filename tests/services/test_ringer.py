@@ -10,7 +10,7 @@ from holdfast.events import ForeignMessageHeard, Sinks
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.ringer import Ringer
 from holdfast.sqs.bell import SqsBells
-from holdfast.sqs.client import Sqs
+from holdfast.sqs.client import Sqs, queue_name
 from tests.services.helpers import Recorder, app_on, until, working
 from tests.sqs.local import LocalSqs
 from tests.support import Session, calm, claim_one, enqueue, job, register
@@ -109,3 +109,38 @@ async def test_a_queue_with_foreign_messages_is_left_alone_and_jobs_run_all_the_
         await until(lambda: worker.recorder.of(ForeignMessageHeard))
         id = enqueue(conn)
         await until(lambda: job(conn, id)["status"] == "succeeded")
+
+
+async def test_a_foreign_message_opens_an_incident_and_its_queue_is_not_rung_until_a_worker_finds_it_empty(
+    database: str, conn: Session, client: Sqs, url: str, ringer: Ringer
+) -> None:
+    calm(conn)
+    await client.send(url, ['{"order": 17}'])
+    async with working(database, reports(database), bell_url=url):
+        await until(lambda: incidents(conn, url) == ["open"])
+    register(conn)
+    enqueue(conn)
+    assert await ringer.step() == 0
+    (message,) = await until(lambda: client.receive(url, wait=1))
+    await client.delete(url, [message.receipt])
+    async with working(database, reports(database), bell_url=url, queues=["another"]):
+        await until(lambda: incidents(conn, url) == ["resolved"])
+    assert await ringer.step() == 1
+
+
+async def test_two_workers_that_meet_foreign_messages_open_one_incident(
+    database: str, conn: Session, client: Sqs, url: str
+) -> None:
+    await client.send(url, ['{"order": 17}'])
+    app = reports(database)
+    async with working(database, app, bell_url=url) as one, working(database, app, bell_url=url) as other:
+        await until(lambda: one.recorder.of(ForeignMessageHeard) and other.recorder.of(ForeignMessageHeard))
+        await until(lambda: incidents(conn, url) == ["open"])
+    assert incidents(conn, url) == ["open"]
+
+
+def incidents(conn: Session, url: str) -> list[str]:
+    rows = conn.execute(
+        "SELECT status FROM holdfast.incidents WHERE kind = 'foreign_message' AND key = %s", (queue_name(url),)
+    )
+    return [str(row["status"]) for row in rows]

@@ -103,6 +103,28 @@ async def test_at_the_first_foreign_message_it_stops_for_good_and_leaves_the_mes
     assert '{"order": 17}' in bodies
 
 
+async def test_an_unforeseen_failure_is_logged_and_listening_goes_on(
+    client: Sqs, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_once() -> None:
+        heard.append(1)
+        if len(heard) == 1:
+            raise RuntimeError("a bug")
+
+    heard: list[int] = []
+    listener = SqsListener(
+        url, ["mail"], rung=fail_once, has_room=lambda: True, failed=lambda _: None, foreign=lambda: None
+    )
+    task = asyncio.create_task(listener.listen())
+    await ring(url, "mail")
+    await until(lambda: heard)
+    await ring(url, "mail")
+    await until(lambda: len(heard) == 2)
+    listener.stop()
+    await asyncio.wait_for(task, 30)
+    assert "listening for bells failed in an unforeseen way" in caplog.text
+
+
 async def test_a_server_that_is_away_is_told_and_listened_to_again(sqs: LocalSqs) -> None:
     async with listening(sqs.url("not-made-yet")) as heard:
         await until(lambda: heard.errors)

@@ -13,6 +13,7 @@ from holdfast.errors import DatabaseError, QueueError
 from holdfast.events import LedgerLost, QueueLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.bell_queue import is_foreign
 from holdfast.sqs.bell import SqsBells
 
 _log = logging.getLogger("holdfast")
@@ -58,7 +59,9 @@ class Ringer:
             await asyncio.sleep(pause)
 
     async def step(self) -> int:
-        """Ring for every queue that needs it; how many bells SQS took."""
+        """Ring for every queue that needs it; how many bells SQS took. A queue with others' messages is not rung."""
+        if await is_foreign(self._ledger, self._bells.queue):
+            return 0
         due = await self._ledger.call(calls.queues_to_ring(AGAIN_AFTER))
         bells = [each.queue for each in due for _ in range(each.bells)]
         return await self._bells.ring(bells) if bells else 0

@@ -18,14 +18,13 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
-    ForeignMessageHeard,
     JobFailed,
     LeaseWasLost,
     LedgerLost,
@@ -41,6 +40,7 @@ from holdfast.postgres.bell import Bell
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
+from holdfast.services.bell_queue import BellQueueWatch
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
 from holdfast.services.isolation import Isolation
@@ -205,7 +205,10 @@ class Worker:
             loop.create_task(self._counts.run()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
-        listener = self._listener()
+        watch = self._bell_queue_watch()
+        if watch is not None:
+            helpers.append(loop.create_task(watch.run()))
+        listener = None if watch is None else self._listener(watch)
         listening = loop.create_task(listener.listen()) if listener else None
         if settings.sweep:
             sweeper = Sweeper(
@@ -245,17 +248,21 @@ class Worker:
             await self._ledger.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _listener(self) -> SqsListener | None:
+    def _bell_queue_watch(self) -> BellQueueWatch | None:
         url = self._settings.bell_url
         if url is None or self._settings.quarantine:
             return None
+        return BellQueueWatch(self._ledger, queue_name(url), self._sinks, new_id=uuid4)
+
+    def _listener(self, watch: BellQueueWatch) -> SqsListener:
         return SqsListener(
-            url,
+            str(self._settings.bell_url),
             self._settings.queues,
             rung=self._ring,
             has_room=lambda: self._ledger_answers and self._free_slots() > 0,
             failed=lambda error: self._sinks.emit(QueueLost("listen", str(error))),
-            foreign=lambda: self._sinks.emit(ForeignMessageHeard(queue_name(url))),
+            foreign=watch.foreign,
+            clean=watch.clean,
         )
 
     def _from_thread(self, callback: Callable[P, None]) -> Callable[P, None]:

@@ -5,11 +5,14 @@ and a claim has one path whatever woke the worker. So a bell is deleted as soon 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from holdfast.core.bell import make_bell, read_bell
 from holdfast.errors import QueueError
-from holdfast.sqs.client import Sqs
+from holdfast.sqs.client import Sqs, queue_name
+
+_log = logging.getLogger("holdfast")
 
 #: Seconds: of a long poll, of a pause after an error, and between looks at whether there is room again.
 WAIT = 5
@@ -23,6 +26,7 @@ class SqsBells:
     def __init__(self, url: str) -> None:
         self._url = url
         self._sqs = Sqs(url)
+        self.queue = queue_name(url)
 
     async def ring(self, queues: Sequence[str]) -> int:
         """Send one bell for each place in `queues`; how many SQS took. Raises `QueueError`."""
@@ -36,7 +40,8 @@ class SqsListener:
     """Waits for bells and calls `rung`.
 
     `has_room` says whether a job could be started: without it no bell is taken, so that another worker hears it. At the
-    first message that is no bell it stops for good and calls `foreign`: the queue is somebody else's.
+    first message that is no bell it stops for good and calls `foreign`: the queue is somebody else's. `clean` is called
+    once, when the queue is first found empty.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class SqsListener:
         has_room: Callable[[], bool],
         failed: Callable[[QueueError], None],
         foreign: Callable[[], None],
+        clean: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url
         self._queues = frozenset(queues)
@@ -55,6 +61,8 @@ class SqsListener:
         self._has_room = has_room
         self._failed = failed
         self._foreign = foreign
+        self._clean = clean
+        self._was_clean = False
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -79,6 +87,11 @@ class SqsListener:
                     await self._rest(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
+                except Exception:
+                    _log.exception("listening for bells failed in an unforeseen way, and goes on")
+                    await self._rest(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                    continue
                 if not is_ours:
                     self._foreign()
                     return
@@ -88,6 +101,9 @@ class SqsListener:
 
     async def _hear(self, sqs: Sqs) -> bool:
         messages = await sqs.receive(self._url, wait=WAIT)
+        if not messages and not self._was_clean:
+            self._was_clean = True
+            self._clean()
         bells = [message for message in messages if read_bell(message.body) is not None]
         strangers = [message.receipt for message in messages if read_bell(message.body) is None]
         if bells:
