@@ -8,11 +8,17 @@ from uuid import uuid4
 
 import pytest
 
+from holdfast.core.bell import Bell
 from holdfast.errors import QueueError
 from holdfast.sqs.bell import SqsBells, SqsListener
 from holdfast.sqs.client import Sqs
 from tests.services.helpers import until
 from tests.sqs.local import LocalSqs
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.sqs.bell.WAIT", 1)
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ async def listening(url: str, *, has_room: bool = True) -> AsyncIterator[Heard]:
 
 async def ring(url: str, *queues: str) -> None:
     bells = SqsBells(url)
-    assert await bells.ring(queues) == len(queues)
+    assert await bells.ring([Bell(queue) for queue in queues]) == []
     await bells.close()
 
 

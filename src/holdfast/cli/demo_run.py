@@ -32,9 +32,9 @@ from holdfast.postgres import reads
 from holdfast.postgres.calls import Call
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.bell_lines import BellLines
 from holdfast.services.ringer import Ringer
 from holdfast.services.supervisor import Supervisor, SupervisorSettings
-from holdfast.sqs.bell import SqsBells
 
 Row = TypeVar("Row")
 
@@ -288,11 +288,12 @@ class Demo:
     async def _ring(self) -> None:
         if self._settings.sqs_queue_url is None or self._sqs is None:
             return
-        bells, ledger = SqsBells(self._settings.sqs_queue_url), AsyncLedger(self._database.dsn, name="holdfast ringer")
+        ledger = AsyncLedger(self._database.dsn, name="holdfast ringer")
+        lines = BellLines(ledger, self._settings.bell_routes())
         try:
-            await Ringer(ledger, bells, Sinks()).run()
+            await Ringer(ledger, lines, Sinks()).run()
         finally:
-            await bells.close()
+            await lines.close()
             await ledger.close()
 
     async def _stop_sqs(self) -> None:

@@ -12,14 +12,14 @@ from holdfast.core import telling
 from holdfast.errors import DatabaseError
 from holdfast.events import ForeignMessageHeard, LedgerLost, Sinks
 from holdfast.postgres.dead_letters import open_incidents
-from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.ledger import AsyncLedger, Executor
 from holdfast.services.incidents import IncidentBook
 
 #: Seconds until what could not be written is tried again.
 PAUSE = 5.0
 
 
-async def is_foreign(ledger: AsyncLedger, queue: str) -> bool:
+async def is_foreign(ledger: Executor, queue: str) -> bool:
     """Whether somebody else's messages were met in this queue of SQS, and it is not known that they are gone."""
     return any(incident.key == queue for incident in await ledger.call(open_incidents([telling.FOREIGN])))
 

@@ -18,8 +18,9 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
-from uuid import UUID, uuid4
+from uuid import UUID
 
+from holdfast.core.bell import BellRoutes
 from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.core.pacing import most_to_ask, plan_claim
@@ -28,7 +29,6 @@ from holdfast.events import (
     JobFailed,
     LeaseWasLost,
     LedgerLost,
-    QueueLost,
     Sinks,
     TrustChanged,
     WorkerCondemned,
@@ -40,9 +40,9 @@ from holdfast.postgres.bell import Bell
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.transactions import Transactions
 from holdfast.services.beat import Beat
-from holdfast.services.bell_queue import BellQueueWatch
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
+from holdfast.services.ears import Ears
 from holdfast.services.isolation import Isolation
 from holdfast.services.job_counts import JobCounts
 from holdfast.services.periodic import Periodic
@@ -54,8 +54,6 @@ from holdfast.services.scheduler import Scheduler
 from holdfast.services.settler import Settler
 from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
-from holdfast.sqs.bell import WAIT, SqsListener
-from holdfast.sqs.client import queue_name
 
 if TYPE_CHECKING:  # its package is an extra
     from holdfast.instrument.otel import Telemetry
@@ -89,7 +87,7 @@ class WorkerSettings:
     condemn_after: float = 30.0
     keep_finished: float = 7 * 86400.0
     keep_dead: float = 90 * 86400.0
-    bell_url: str | None = None
+    bells: BellRoutes = field(default_factory=BellRoutes)
     timings: LeaseTimings = field(default_factory=LeaseTimings)
     sweep: bool = True
     quarantine: bool = False
@@ -205,11 +203,16 @@ class Worker:
             loop.create_task(self._counts.run()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
-        watch = self._bell_queue_watch()
-        if watch is not None:
-            helpers.append(loop.create_task(watch.run()))
-        listener = None if watch is None else self._listener(watch)
-        listening = loop.create_task(listener.listen()) if listener else None
+        ears = Ears(
+            self._ledger,
+            BellRoutes() if settings.quarantine else settings.bells,
+            settings.queues,
+            self._sinks,
+            rung=self._ring,
+            has_room=lambda: self._ledger_answers and self._free_slots() > 0,
+            heard=self._telemetry.heard if self._telemetry else None,
+        )
+        ears.start()
         if settings.sweep:
             sweeper = Sweeper(
                 self._ledger, self._sinks, interval=settings.sweep_interval, stale_after=settings.stale_after
@@ -222,8 +225,7 @@ class Worker:
             helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))
         try:
             await self._claim_loop()
-            if listener is not None:
-                listener.stop()
+            ears.stop()
             leftovers = await self._drain()
             await self._counts.tell()
             return await self._end(leftovers)
@@ -235,11 +237,7 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if listener is not None and listening is not None:
-                listener.stop()
-                # A long poll is not cancelled while it waits: what it was just given would be hidden from everybody.
-                await asyncio.wait({listening}, timeout=WAIT + 1)
-                listening.cancel()
+            await ears.close()
             await asyncio.to_thread(beat.stop)
             self._watchdog.stop()
             self._deadlines.close()
@@ -247,23 +245,6 @@ class Worker:
             await self._ends.close()
             await self._ledger.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _bell_queue_watch(self) -> BellQueueWatch | None:
-        url = self._settings.bell_url
-        if url is None or self._settings.quarantine:
-            return None
-        return BellQueueWatch(self._ledger, queue_name(url), self._sinks, new_id=uuid4)
-
-    def _listener(self, watch: BellQueueWatch) -> SqsListener:
-        return SqsListener(
-            str(self._settings.bell_url),
-            self._settings.queues,
-            rung=self._ring,
-            has_room=lambda: self._ledger_answers and self._free_slots() > 0,
-            failed=lambda error: self._sinks.emit(QueueLost("listen", str(error))),
-            foreign=watch.foreign,
-            clean=watch.clean,
-        )
 
     def _from_thread(self, callback: Callable[P, None]) -> Callable[P, None]:
         """The callback, to be called from any thread; it runs in the loop's. A loop that has ended needs no news."""
