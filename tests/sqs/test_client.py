@@ -48,7 +48,7 @@ async def test_a_queue_tells_its_tags_and_its_dead_letter_queue(client: Sqs, sqs
     attributes = await client.attributes(bells)
     assert attributes.dead_letter_arn is not None
     assert await client.url_of(attributes.dead_letter_arn) == sqs.url("holdfast-bells-dlq")
-    assert attributes.max_receive_count == 10
+    assert attributes.max_receive_count == 100
 
 
 async def test_a_queue_that_is_not_there_is_told_by_its_name_only(client: Sqs, sqs: LocalSqs) -> None:

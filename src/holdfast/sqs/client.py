@@ -100,12 +100,15 @@ class Refused:
 class Sqs:
     """SQS as seen from one queue's URL: its region and endpoint. Opens its client on first use; `close` when done.
 
+    url: that of a queue, of an endpoint, or "": then the SDK's chain says which endpoint and, without `region`, where.
     wait: the longest wait of a receive, in seconds. An answer that is 5 s later than that is given up.
     connect: makes the client; by default one of aiobotocore where that is installed, else one of boto3 in threads.
     """
 
-    def __init__(self, url: str, *, wait: int = LONGEST_WAIT, connect: Connect = connect) -> None:
-        self._url = url
+    def __init__(
+        self, url: str, *, wait: int = LONGEST_WAIT, connect: Connect = connect, region: str | None = None
+    ) -> None:
+        self._place = {**_place(url), **({"region_name": region} if region else {})}
         self._wait = min(wait, LONGEST_WAIT)
         self._connect = connect
         self._connection: Connection | None = None
@@ -177,6 +180,18 @@ class Sqs:
         answer = await self._carry_out(name, CALL, "get_queue_url", owner)
         return str(answer["QueueUrl"])
 
+    async def url_named(self, name: str) -> str:
+        """The URL of this account's queue of that name. Raises `QueueNotFound`."""
+        return str((await self._carry_out(name, CALL, "get_queue_url", {"QueueName": name}))["QueueUrl"])
+
+    async def set_attributes(self, url: str, attributes: Mapping[str, str]) -> None:
+        """Change settings of a queue."""
+        await self._call(url, "set_queue_attributes", Attributes=dict(attributes))
+
+    async def tag(self, url: str, tags: Mapping[str, str]) -> None:
+        """Tag a queue."""
+        await self._call(url, "tag_queue", Tags=dict(tags))
+
     async def create(self, name: str, attributes: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Make a queue, or find the equal one that is there; its URL."""
         wanted = {"QueueName": name, "Attributes": dict(attributes), "tags": dict(tags)}
@@ -219,7 +234,7 @@ class Sqs:
         self, queue: str, within: float | None, operation: str, arguments: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         if self._connection is None:
-            self._connection = self._connect(_place(self._url), read=self._wait + READ)
+            self._connection = self._connect(self._place, read=self._wait + READ)
         with translated(queue, within, self._connection):
             async with asyncio.timeout(within):
                 return await self._connection.call(operation, arguments)
@@ -231,6 +246,8 @@ def _place(url: str) -> dict[str, str]:
     host = parts.hostname or ""
     labels = host.split(".")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not host:
+        return {}
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return {"region_name": labels[1] if labels[0] == "sqs" else region or "us-east-1"}
     place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region or "us-east-1"}

@@ -36,6 +36,8 @@ def translated(queue: str, within: float | None, connection: Connection) -> Iter
         raise _refusal(queue, error.response.get("Error", {})) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
         raise QueueRefused("no AWS credentials were found: set AWS_ACCESS_KEY_ID or a role") from error
+    except exceptions.NoRegionError as error:
+        raise QueueRefused("no AWS region is known: set AWS_REGION, or give --region") from error
     except exceptions.ProfileNotFound as error:
         raise QueueRefused("AWS_PROFILE names a profile that does not exist on this machine") from error
     except TimeoutError as error:
