@@ -31,11 +31,15 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class FaultProxy:
-    """Passes calls on, but for the faults that a test asked for. `asked` counts calls by operation."""
+    """Passes calls on, but for the faults that a test asked for.
+
+    `asked` counts calls by operation, `carried_out` those that the server has answered.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self._upstream = endpoint
         self.asked: Counter[str] = Counter()
+        self.carried_out: Counter[str] = Counter()
         self.sent: list[dict[str, Any]] = []
         self._errors: dict[str, list[str]] = {}
         self._lost: Counter[str] = Counter()
@@ -140,6 +144,7 @@ class FaultProxy:
         if operation in self._requests:
             body = self._requests[operation](body)
         answer, status, headers = await self._carry_out(request, operation, body)
+        self.carried_out[operation] += 1
         if self._lost[operation] > 0:
             self._lost[operation] -= 1
             if request.transport is not None:
