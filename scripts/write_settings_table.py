@@ -25,7 +25,7 @@ ALSO = {name: alias for alias, name in ALIASES.items()}
 
 def shown(name: str) -> str:
     default = Settings.model_fields[name].default
-    return ",".join(default) if isinstance(default, tuple) else "" if default is None else f"{default}"
+    return ",".join(default) if isinstance(default, tuple | dict) else "" if default is None else f"{default}"
 
 
 def table() -> str:

@@ -559,7 +559,7 @@ class Holdfast:
             database = await asyncio.to_thread(lambda: self.database)
             if loop not in self._clients:  # else somebody else was quicker
                 self._abandon_ended_loops()
-                self._clients[loop] = Client(database.dsn, self.settings.sqs_queue_url)
+                self._clients[loop] = Client(database.dsn, self.settings.bell_routes())
         return self._clients[loop]
 
     def _abandon_ended_loops(self) -> None:

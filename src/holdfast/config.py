@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
@@ -148,6 +149,11 @@ class Settings(BaseModel):
     sqs_queue_url: str | None = Field(
         None, description="An SQS queue for bells: it wakes idle workers, and no job depends on it. Holdfast's alone."
     )
+    bell_queues: dict[str, str] = Field(
+        {},
+        description="SQS queues for the bells of single queues: mail=https://..., reports=https://...; in holdfast.toml"
+        " the table [queues]. Others use the one above.",
+    )
     watched_queue_url: str | None = Field(
         None,
         description="Your own SQS queue: its dead letters are watched; nothing is sent to it, unless it is tagged"
@@ -223,6 +229,23 @@ class Settings(BaseModel):
         return (
             value if value is None else _checked(check_queue_url, value, setting="HOLDFAST_SQS_QUEUE_URL", fifo=False)
         )
+
+    @field_validator("bell_queues", mode="before")
+    @classmethod
+    def _are_pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        if any(not sign or not name.strip() for name, sign, _ in pairs):
+            raise ValueError("it must look like mail=https://sqs.eu-west-1.amazonaws.com/123456789012/mail-bells")
+        return {name.strip(): url.strip() for name, _, url in pairs}
+
+    @field_validator("bell_queues")
+    @classmethod
+    def _are_for_bells(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, url in value.items():
+            _checked(check_queue_url, url, setting=f"HOLDFAST_BELL_QUEUES for {name!r}", fifo=False)
+        return value
 
     @field_validator("watched_queue_url")
     @classmethod
@@ -300,6 +323,10 @@ class Settings(BaseModel):
             first = error.errors(include_url=False)[0]
             raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}, got {first.get('input')!r}") from None
 
+    def bell_routes(self) -> BellRoutes:
+        """Which queue of SQS is rung for which queue."""
+        return BellRoutes(self.sqs_queue_url, self.bell_queues)
+
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""
         return Limits(queues=dict(map(parse_queue_limits, self.health_queues)))
@@ -322,7 +349,7 @@ class Settings(BaseModel):
             "sweep_interval": self.sweep_interval,
             "keep_finished": self.keep_finished,
             "keep_dead": self.keep_dead,
-            "bell_url": self.sqs_queue_url,
+            "bells": self.bell_routes(),
             "timings": LeaseTimings(beat_interval=self.beat_interval, lost_after=self.lost_after),
         }
         return WorkerSettings(**{**fields, **changes})
@@ -435,11 +462,14 @@ def _from_toml(path: Path) -> dict[str, Any]:
         return {}
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            found = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    if isinstance(found.get("queues"), dict):  # the table: each queue with its queue of SQS
+        found["bell_queues"] = found.pop("queues")
+    return found
 
 
 def _read_env_file(path: Path) -> dict[str, str | None]:

@@ -1,11 +1,13 @@
 """`holdfast doctor`, also called `verify`, beside deployments that run, stand still, or have old settings."""
 
+import asyncio
 import json
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,22 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from holdfast.app import new_id
 from holdfast.cli.doctor import _address, _services
 from holdfast.config import Settings
+from holdfast.core.health import Status
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.migrate import migrate_up
 from holdfast.postgres.presence import Introduction, announce_service
-from tests.cli.command import Answer, eventually, holdfast, running
+from tests.cli.command import Answer, eventually, holdfast_here, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
-from tests.web.support import frozen
+from tests.services.helpers import until
+from tests.web.support import QUICK, api_over, frozen
 
 
 @pytest.fixture
@@ -37,11 +43,11 @@ def folder() -> Iterator[Path]:
 
 
 def verify(folder: Path, *args: str, **given: str) -> Answer:
-    return holdfast("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
+    return holdfast_here("verify", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
 def doctor(folder: Path, *args: str, **given: str) -> Answer:
-    return holdfast("doctor", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
+    return holdfast_here("doctor", *args, cwd=folder, **{"HOLDFAST_RUN_DIR": str(folder / "run"), **given})
 
 
 def verdicts(answer: Answer) -> dict[str, str]:
@@ -53,7 +59,7 @@ def finding(answer: Answer, id: str) -> Any:
 
 
 def swept(folder: Path, database: str) -> bool:
-    found = verdicts(verify(folder, "--json", DATABASE_URL=database))
+    found = verdicts(verify(folder, "--json", "--only", "monitors", DATABASE_URL=database))
     return found["monitors.pruner"] == found["monitors.stale_job_monitor"] == "pass"
 
 
@@ -77,7 +83,7 @@ def test_beside_up_every_line_passes_and_what_is_wrong_later_is_said(folder: Pat
         assert codes == [200] * 100 + [429]
         health = httpx.get(f"{url}/api/health").json()
         assert health["status"] == "pass", health
-        assert verify(folder, **where).code == 0, "others who are refused are not in its way"
+        assert verify(folder, "--only", "limits.refuse", **where).code == 0, "others who are refused are not in its way"
 
         (folder / ".env").write_text("HOLDFAST_SLOTS=11\n")
         old = verify(folder, "--json", **where)
@@ -87,21 +93,31 @@ def test_beside_up_every_line_passes_and_what_is_wrong_later_is_said(folder: Pat
         assert json.loads(old.out)["overall"] == "fail"
 
 
-def test_while_postgres_stands_still_it_says_exactly_that(folder: Path) -> None:
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """An application on HTTP; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
+    running = asyncio.create_task(server._serve())
+    await until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await running
+
+
+async def test_while_postgres_stands_still_it_says_exactly_that(folder: Path) -> None:
     with EmbeddedPostgres(folder / "data", settings={"fsync": "off"}) as postgres:
         migrate_up(postgres.dsn)
-        where = {"DATABASE_URL": postgres.dsn, "HOLDFAST_API_TIMEOUT": "1"}
-        with running("up", "tasks:hf", "--port", "0", cwd=folder, HOLDFAST_RUN_DIR=str(folder / "run"), **where) as up:
-            url = address(up)
-            eventually(ready(url, 200), up.explain)
+        given: dict[str, Any] = {"timeout": 1.0, "limiter_deadline": 0.05, "rhythm": QUICK}
+        async with api_over(postgres.dsn, **given) as api, served(api.app) as url:
             with frozen(postgres):
-                eventually(ready(url, 503), up.explain)
-                answer = verify(folder, "--json", **where)
-                jobs = httpx.get(f"{url}/api/jobs")
+                await until(lambda: api.services.watch.health().status is Status.FAIL)
+                where = {"DATABASE_URL": postgres.dsn, "HOLDFAST_URL": url}
+                answer = await asyncio.to_thread(verify, folder, "--json", "--timeout", "0.5", **where)
+                jobs = await api.client.get("/api/jobs")
     assert answer.code == 3
     database = finding(answer, "database.answers")
     assert database["unreachable"]
-    assert "did not answer a ping within 5 s" in database["found"]
+    assert "did not answer a ping within 0.5 s" in database["found"]
     assert finding(answer, "api.answers")["verdict"] == "pass"
     assert finding(answer, "health.status")["found"].startswith("503, fail: database: it does not answer")
     assert finding(answer, "jobs.end_to_end")["verdict"] == "skip"
@@ -125,10 +141,10 @@ async def test_of_several_apis_on_a_host_the_one_of_this_folder_is_asked_and_no_
         await ledger.call(announce_service(replace(here, id=new_id(), **changes)))  # type: ignore[arg-type]
     first = replace(here, id=new_id())
     await ledger.call(announce_service(first))
-    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    assert _address(Settings(), await _services(ledger), 1.0) == "http://127.0.0.1:1"
     await ledger.call(announce_service(replace(here, id=new_id(), address="http://127.0.0.1:5")))
     await ledger.call(announce_service(first))  # the other one is not heard again
-    assert _address(Settings(), await _services(ledger)) == "http://127.0.0.1:1"
+    assert _address(Settings(), await _services(ledger), 1.0) == "http://127.0.0.1:1"
     await ledger.close()
 
 

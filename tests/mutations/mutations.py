@@ -588,7 +588,7 @@ MUTATIONS = (
     broken(
         "a check that nobody judged for a while is told as it was",
         "P10",
-        ("services/health.py", "        if now - look.judged_at > STUCK:\n", "        if False:\n"),
+        ("services/health.py", "        if now - look.judged_at > self._rhythm.stuck:\n", "        if False:\n"),
         killed_by=(HEALTH + "test_a_check_that_nobody_judged_for_a_while_fails",),
     ),
     broken(

@@ -21,8 +21,8 @@ from holdfast.notify.log import LogChannel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.presence import Introduction, announce_service, list_services
 from holdfast.postgres.rate_limit import rate_limit_beat
-from holdfast.services.checks import jobs, workers
-from holdfast.services.checks.deployment import Deployment
+from holdfast.services.checks import workers
+from holdfast.services.checks.deployment import Deployment, Patience
 from holdfast.services.doctor import Doctor
 from holdfast.services.monitors import Monitors, MonitorSettings
 from holdfast.services.restarts import Here, why_old
@@ -46,7 +46,9 @@ async def deployment(database: str, *, with_worker: bool = True, **api: Any) -> 
     async with contextlib.AsyncExitStack() as running:
         if with_worker:
             await running.enter_async_context(working(database, app, sweep=True))
-            monitors = Monitors(database, MonitorSettings(dlq=True), {"log": LogChannel()}, Sinks(), new_id=new_id)
+            monitors = Monitors(
+                database, MonitorSettings(dlq=True, dlq_interval=0.5), {"log": LogChannel()}, Sinks(), new_id=new_id
+            )
             task = asyncio.create_task(monitors.run())
             running.push_async_callback(ended, task)
         served = await running.enter_async_context(api_over(database, **api))
@@ -79,6 +81,11 @@ async def swept(ledger: AsyncLedger) -> bool:
 
 async def examine(made: Deployment) -> list[Finding]:
     return [finding async for finding in Doctor(made, new_id=new_id).examine()]
+
+
+async def line(made: Deployment, id: str) -> Finding:
+    """One line; nothing else is looked at."""
+    return finding([each async for each in Doctor(made, new_id=new_id, only=[id]).examine()], id)
 
 
 def finding(findings: list[Finding], id: str) -> Finding:
@@ -159,8 +166,8 @@ async def test_reasons_of_health_are_told_with_the_key_that_was_given(database: 
         ledger = AsyncLedger(NOWHERE)
         async with api.caller("192.0.2.9") as outside:
             made = Deployment(NOWHERE, "nowhere", ledger, outside, HERE, 600.0)
-            without = finding(await examine(made), "health.status")
-            given = finding(await examine(replace(made, token=token)), "health.status")
+            without = await line(made, "health.status")
+            given = await line(replace(made, token=token), "health.status")
     assert (without.verdict, given.verdict) == (Verdict.FAIL, Verdict.FAIL)
     assert "its reasons need a key" in without.found
     assert "HOLDFAST_API_KEY" in without.fix
@@ -208,7 +215,7 @@ async def test_a_schema_that_is_not_whole_fails_where_it_is_broken(
 ) -> None:
     async with deployment(database, with_worker=False) as made:
         conn.execute(breaks.encode())
-        found = finding(await examine(made), id)
+        found = await line(made, id)
     assert (found.verdict, said in found.found, fix in found.fix) == (Verdict.FAIL, True, True), found
 
 
@@ -242,37 +249,33 @@ async def test_a_monitor_that_stopped_fails_after_three_of_its_intervals(databas
         " WHERE name = 'rescue_stale_jobs'"
     )
     async with deployment(database, with_worker=False) as made:
-        found = finding(await examine(made), "monitors.stale_job_monitor")
+        found = await line(made, "monitors.stale_job_monitor")
     assert (found.verdict, found.found) == (Verdict.FAIL, "swept 21 s ago, which is too long")
 
 
-async def test_a_job_that_nobody_runs_fails_and_is_taken_back(
-    database: str, conn: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "PATIENCE", 0.5)
+async def test_a_job_that_nobody_runs_fails_and_is_taken_back(database: str, conn: Session) -> None:
     conn.execute(
         'SELECT holdfast.register_worker(gen_random_uuid(), \'{"queues": ["default"], "kinds": [], "slots": 3}\')'
     )
     async with deployment(database, with_worker=False) as made:
-        found = finding(await examine(made), "jobs.end_to_end")
+        found = await line(replace(made, patience=Patience(canary=0.3)), "jobs.end_to_end")
     assert found.verdict is Verdict.FAIL
-    assert "a canary through queue default was accepted, and not run within 0.5 s" in found.found
+    assert "a canary through queue default was accepted, and not run within 0.3 s" in found.found
     assert "holdfast probe" in found.fix
     left = conn.execute("SELECT status FROM holdfast.jobs").fetchall()
     assert left == [{"status": "cancelled"}]
 
 
 async def test_a_queue_whose_slots_are_all_taken_warns_though_others_have_free_ones(
-    database: str, conn: Session, monkeypatch: pytest.MonkeyPatch
+    database: str, conn: Session
 ) -> None:
-    monkeypatch.setattr(jobs, "PATIENCE", 0.5)
     busy = register(conn, queues=["slow"], slots=1)
     enqueue(conn, queue="slow")
     claim_one(conn, busy, queues=["slow"])
     async with deployment(database) as made:
-        found = finding(await examine(made), "jobs.end_to_end")
+        found = await line(replace(made, patience=Patience(canary=1.0)), "jobs.end_to_end")
     assert found.verdict is Verdict.WARN
-    assert "a canary through queue slow was accepted, and not run within 0.5 s: no slot was free" in found.found
+    assert "a canary through queue slow was accepted, and not run within 1 s: no slot was free" in found.found
 
 
 async def test_a_canary_that_does_not_succeed_fails(database: str, conn: Session) -> None:
@@ -284,7 +287,7 @@ async def test_a_canary_that_does_not_succeed_fails(database: str, conn: Session
         "CREATE TRIGGER never BEFORE INSERT ON holdfast.jobs FOR EACH ROW EXECUTE FUNCTION holdfast_test.cancel()"
     )
     async with deployment(database) as made:
-        found = finding(await examine(made), "jobs.end_to_end")
+        found = await line(made, "jobs.end_to_end")
     assert (found.verdict, found.found) == (Verdict.FAIL, "a canary did not succeed: default: cancelled")
 
 
@@ -301,7 +304,7 @@ async def test_a_service_with_older_settings_or_another_version_is_named(
     async with deployment(database, with_worker=False) as made:
         conn.execute("DELETE FROM holdfast.services")
         await made.ledger.call(announce_service(introduction(**changes)))
-        found = finding(await examine(made), "settings.in_force")
+        found = await line(made, "settings.in_force")
     assert found.verdict is Verdict.FAIL
     assert re.search(said, found.found)
     assert found.fix == "restart up (pid 7)"
@@ -320,7 +323,7 @@ async def test_settings_files_older_than_the_service_are_not_said_to_be_later(da
 async def test_services_elsewhere_are_told_and_not_judged(database: str, conn: Session) -> None:
     async with deployment(database, with_worker=False) as made:
         await made.ledger.call(announce_service(introduction(folder="/elsewhere", settings_hash="other")))
-        found = finding(await examine(made), "settings.in_force")
+        found = await line(made, "settings.in_force")
     assert (found.verdict, found.found) == (Verdict.PASS, "in force in up (pid 7); 1 elsewhere cannot be compared")
 
 
@@ -349,7 +352,7 @@ async def test_something_else_at_the_address_is_no_api(database: str) -> None:
         deployment(database, with_worker=False) as made,
         httpx.AsyncClient(transport=transport, base_url="http://shop") as shop,
     ):
-        found = finding(await examine(replace(made, http=shop)), "api.answers")
+        found = await line(replace(made, http=shop), "api.answers")
     assert found.found == "http://shop is something else: /livez answers 404"
 
 
@@ -359,7 +362,7 @@ async def test_health_that_fails_is_told_with_its_reasons(database: str, conn: S
         " VALUES (gen_random_uuid(), 'default', 'report', '{}', holdfast.clock() - interval '20 s', holdfast.clock())"
     )
     async with deployment(database, with_worker=False) as made:
-        found = finding(await examine(made), "health.status")
+        found = await line(made, "health.status")
     assert found.verdict is Verdict.FAIL
     assert found.found.startswith("503, fail: workers: no worker lives, and jobs are due")
 
@@ -383,7 +386,7 @@ async def test_a_limit_that_admits_one_too_many_fails(database: str) -> None:
             return httpx.Response(200, json={}, headers={"RateLimit-Policy": '"default";q=5;w=60'})
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(stale), base_url="http://proxy") as proxy:
-            found = finding(await examine(replace(made, http=proxy)), "limits.refuse")
+            found = await line(replace(made, http=proxy, patience=Patience(counts=0.1)), "limits.refuse")
     assert (found.verdict, found.found) == (Verdict.FAIL, "request 6 of 5 was admitted")
 
 
@@ -400,7 +403,7 @@ async def test_a_limit_that_admits_one_too_many_while_the_database_was_late_is_t
             return httpx.Response(200, json={}, headers={"RateLimit-Policy": '"default";q=5;w=60'})
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(alone), base_url="http://api") as slow:
-            found = finding(await examine(replace(made, http=slow)), "limits.refuse")
+            found = await line(replace(made, http=slow), "limits.refuse")
     assert found.verdict is Verdict.WARN
     assert found.found == (
         "request 6 of 5 was admitted; 6 meanwhile were decided in memory, since the database did not answer in time"
@@ -409,7 +412,7 @@ async def test_a_limit_that_admits_one_too_many_while_the_database_was_late_is_t
 
 async def test_a_window_that_is_over_before_the_limit_is_reached_tells_nothing(database: str) -> None:
     async with deployment(database, with_worker=False, rate_limit=Limit(3, 0.001)) as made:
-        found = finding(await examine(made), "limits.refuse")
+        found = await line(made, "limits.refuse")
     assert found.verdict is Verdict.SKIP
     assert re.fullmatch(r"not tried: 3 requests take [\d.]+ s from here, the window has 1 s", found.found)
 
@@ -435,7 +438,7 @@ async def test_a_limit_is_tried_with_several_requests_at_a_time(database: str) -
         deployment(database, with_worker=False) as made,
         httpx.AsyncClient(transport=httpx.MockTransport(slow), base_url="http://far") as far,
     ):
-        found = finding(await examine(replace(made, http=far)), "limits.refuse")
+        found = await line(replace(made, http=far), "limits.refuse")
     assert (found.verdict, found.found) == (Verdict.PASS, "429 at request 6, Retry-After 9 s")
 
 
@@ -447,7 +450,7 @@ async def test_details_for_strangers_fail(database: str) -> None:
             return await made.http.send(made.http.build_request("GET", request.url.path, headers=headers))
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(talkative), base_url="http://localhost") as proxy:
-            found = finding(await examine(replace(made, http=proxy)), "health.private")
+            found = await line(replace(made, http=proxy), "health.private")
     assert (found.verdict, found.found) == (Verdict.FAIL, "strangers learn checks, output")
 
 

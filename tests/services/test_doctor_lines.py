@@ -1,5 +1,6 @@
 """The lines that tell of server, access, schema, times and the whole way: each is made to fail by breaking its part."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +18,12 @@ from holdfast.postgres.migrate import migrate_up
 from holdfast.postgres.schema import expected
 from holdfast.services.checks import drift, end_to_end, server
 from holdfast.services.checks.access import check_access
-from holdfast.services.checks.deployment import Deployment
+from holdfast.services.checks.deployment import Deployment, Patience
 from holdfast.services.checks.timing import check_beats, check_drain
 from holdfast.services.doctor import Doctor
 from tests.services.helpers import until
 from tests.services.test_doctor import deployment, finding
-from tests.support import Session, register, seconds
+from tests.support import Session, advance, register, seconds
 
 GOOD = ServerFacts(datetime(2026, 1, 1, tzinfo=UTC), 180006, 100, 10, True, False, "app")
 REMOTE = "postgresql://app@db.example.org/app"
@@ -208,7 +209,10 @@ async def test_a_canary_is_timed_and_a_death_is_told_and_nothing_of_both_stays_d
     database: str, conn: Session
 ) -> None:
     async with deployment(database) as made:
-        found = await findings(replace(made, e2e=True), "e2e")
+        looking = asyncio.create_task(findings(replace(made, e2e=True), "e2e"))
+        await until(lambda: conn.execute("SELECT FROM holdfast.jobs WHERE status = 'dead'").fetchall())
+        advance(conn, seconds(16))  # deaths are looked for each 15 s, among what is 15 s old
+        found = await looking
     assert [(each.id, each.verdict) for each in found] == [
         ("e2e.timing", Verdict.PASS), ("e2e.death", Verdict.PASS)
     ], found  # fmt: skip
@@ -220,15 +224,14 @@ async def test_a_canary_is_timed_and_a_death_is_told_and_nothing_of_both_stays_d
 async def test_a_canary_that_nobody_runs_and_a_death_that_nobody_tells_fail(
     database: str, conn: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(end_to_end, "PATIENCE", 0.3)
-    monkeypatch.setattr(end_to_end, "NOTICE_PATIENCE", 0.3)
-    async with deployment(database, with_worker=False) as made:
+    async with deployment(database, with_worker=False) as whole:
+        made = replace(whole, patience=Patience(canary=0.3, notice=0.3))
         register(conn, queues=["default"])
         report = await made.ledger.one(health_report(600.0))
-        timing = await end_to_end.check_timing(made.ledger, report, new_id)
-        death = await end_to_end.check_death(made.ledger, report, new_id)
+        timing = await end_to_end.check_timing(made, report, new_id)
+        death = await end_to_end.check_death(made, report, new_id)
         monkeypatch.setattr(end_to_end, "_ends", lambda *_: until(lambda: True))
-        untold = await end_to_end.check_death(made.ledger, report, new_id)
+        untold = await end_to_end.check_death(made, report, new_id)
     assert (timing.verdict, death.verdict, untold.verdict) == (Verdict.FAIL, Verdict.FAIL, Verdict.FAIL)
     assert "no incident was opened" in untold.found
     assert exit_code([timing]) == 1

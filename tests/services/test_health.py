@@ -1,22 +1,23 @@
 """The health watch: readiness, and what it sees of ledgers in every condition."""
 
-import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
 from holdfast.core.health import Limits, Status
 from holdfast.core.readiness import NotReady
 from holdfast.postgres.migrate import load
-from holdfast.services import health
-from holdfast.services.health import STUCK, HealthWatch, Look
-from tests.cli.command import eventually
+from holdfast.services.health import HealthWatch, Look, Rhythm
 from tests.services.helpers import relay_to, until
 from tests.support import Session
 
 NEWEST = load()[-1].version
+#: As quick as a busy machine allows.
+QUICK = Rhythm(ping=0.1, ping_deadline=1.0, look=0.1, slow=0.1, look_deadline=0.3, itself=0.1, stuck=0.5)
+STUCK = Rhythm().stuck
 
 
 @pytest.fixture
@@ -48,17 +49,19 @@ async def test_an_instance_that_drains_is_not_ready(watch: HealthWatch) -> None:
     assert watch.readiness() is NotReady.DRAINING
 
 
-async def test_a_look_that_hangs_hides_no_other(watch: HealthWatch, connect: Callable[[], Session]) -> None:
+async def test_a_look_that_hangs_hides_no_other(database: str, connect: Callable[[], Session]) -> None:
     """Somebody holds a lock on what the look at notifications reads."""
+    watch = HealthWatch(database, schema_version=NEWEST, rhythm=QUICK)
     await watch.refresh()
     holder = connect()
     with holder.transaction():
         holder.execute("LOCK holdfast.notifications IN ACCESS EXCLUSIVE MODE")
         await watch.start()
-        await asyncio.to_thread(eventually, lambda: look(watch, "told").failed >= 2)
+        await until(lambda: look(watch, "told").failed >= 2)
         assert look(watch, "workers").failed == look(watch, "monitors").failed == 0
         assert watch.readiness(database=True) is None
-    await asyncio.to_thread(eventually, lambda: look(watch, "told").failed == 0)
+    await until(lambda: look(watch, "told").failed == 0)
+    await watch.stop()
 
 
 async def test_a_check_that_nobody_judged_for_a_while_fails(database: str) -> None:
@@ -74,15 +77,15 @@ async def test_a_check_that_nobody_judged_for_a_while_fails(database: str) -> No
     await watch.stop()
 
 
-async def test_an_outage_however_long_is_no_fault_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each ping takes as long as its rhythm then; the other checks grow old all the same, and say so."""
-    monkeypatch.setattr(health, "STUCK", 2.0)
+async def test_an_outage_however_long_is_no_fault_of_this_process() -> None:
+    """Each ping takes longer than its rhythm then; the other checks grow old all the same, and say so."""
+    quick = replace(QUICK, ping_deadline=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x"
-        watch = HealthWatch(dsn, schema_version=NEWEST, limits=Limits(worsen=1, clear=1))
+        watch = HealthWatch(dsn, schema_version=NEWEST, limits=Limits(worsen=1, clear=1), rhythm=quick)
         await watch.start()
         began = time.monotonic()
-        await until(lambda: all((each.judged_at or 0.0) > began + 3 * health.STUCK for each in watch.looks()))
+        await until(lambda: all((each.judged_at or 0.0) > began + 3 * quick.stuck for each in watch.looks()))
         outputs = {each.name: each.output for each in watch.health().checks}
         assert watch.stuck() == []
         assert outputs["jobs"] == "not known: never seen"
@@ -125,13 +128,13 @@ async def test_a_database_that_nobody_serves_is_unavailable() -> None:
 async def test_a_database_that_never_answers_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        watch = HealthWatch(f"postgresql://u@127.0.0.1:{port}/x", schema_version=NEWEST)
+        watch = HealthWatch(f"postgresql://u@127.0.0.1:{port}/x", schema_version=NEWEST, rhythm=QUICK)
         assert (await watch.ping()).problem is NotReady.UNAVAILABLE
         await watch.stop()
 
 
 async def test_it_pings_in_the_background_until_stopped(watch: HealthWatch) -> None:
     await watch.start()
-    await asyncio.to_thread(eventually, lambda: watch.readiness() is None)
+    await until(lambda: watch.readiness() is None)
     await watch.stop()
     await watch.stop()

@@ -8,11 +8,17 @@ from uuid import uuid4
 
 import pytest
 
+from holdfast.core.bell import Bell
 from holdfast.errors import QueueError
 from holdfast.sqs.bell import SqsBells, SqsListener
 from holdfast.sqs.client import Sqs
 from tests.services.helpers import until
 from tests.sqs.local import LocalSqs
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.sqs.bell.WAIT", 1)
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ async def listening(url: str, *, has_room: bool = True) -> AsyncIterator[Heard]:
 
 async def ring(url: str, *queues: str) -> None:
     bells = SqsBells(url)
-    assert await bells.ring(queues) == len(queues)
+    assert await bells.ring([Bell(queue) for queue in queues]) == []
     await bells.close()
 
 
@@ -101,6 +107,28 @@ async def test_at_the_first_foreign_message_it_stops_for_good_and_leaves_the_mes
     bodies = {message.body for message in await client.receive(url, wait=2)}
     bodies |= {message.body for message in await client.receive(url, wait=2)}
     assert '{"order": 17}' in bodies
+
+
+async def test_an_unforeseen_failure_is_logged_and_listening_goes_on(
+    client: Sqs, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_once() -> None:
+        heard.append(1)
+        if len(heard) == 1:
+            raise RuntimeError("a bug")
+
+    heard: list[int] = []
+    listener = SqsListener(
+        url, ["mail"], rung=fail_once, has_room=lambda: True, failed=lambda _: None, foreign=lambda: None
+    )
+    task = asyncio.create_task(listener.listen())
+    await ring(url, "mail")
+    await until(lambda: heard)
+    await ring(url, "mail")
+    await until(lambda: len(heard) == 2)
+    listener.stop()
+    await asyncio.wait_for(task, 30)
+    assert "listening for bells failed in an unforeseen way" in caplog.text
 
 
 async def test_a_server_that_is_away_is_told_and_listened_to_again(sqs: LocalSqs) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -89,16 +90,18 @@ async def test_a_batch_that_is_not_released_does_not_hold_back_the_others(
 ) -> None:
     url = await queue(client)
     await client.send(url, [f"letter {number}" for number in range(40)])
-    change, calls = client._client.change_message_visibility_batch, 0
+    connection, calls = client._connection, 0
+    assert connection is not None
+    call = connection.call
 
-    async def fails_once(**options: object) -> object:
+    async def fails_once(operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         nonlocal calls
-        calls += 1
-        if calls == 2:
+        calls += operation == "change_message_visibility_batch"
+        if operation == "change_message_visibility_batch" and calls == 2:
             raise EndpointConnectionError(endpoint_url="nowhere")
-        return await change(**options)
+        return await call(operation, arguments)
 
-    monkeypatch.setattr(client._client, "change_message_visibility_batch", fails_once)
+    monkeypatch.setattr(connection, "call", fails_once)
     assert len((await look(client, url)).messages) == 40
     assert (await client.attributes(url)).in_flight == 0
 

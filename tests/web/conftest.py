@@ -19,9 +19,9 @@ async def api(database: str) -> AsyncIterator[Api]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedPostgres]:
-    """A Postgres that only this test has, to do to it what it likes; migrated."""
+    """A Postgres that only the tests of this file have, to stop it as they like; migrated."""
     base = Path(tempfile.mkdtemp(prefix="holdfast-web-", dir="/tmp"))
     base.chmod(0o755)
     try:

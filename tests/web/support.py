@@ -17,6 +17,8 @@ from holdfast.core.health import Limits
 from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.keys import create_api_key
 from holdfast.postgres.migrate import load
+from holdfast.services.health import Rhythm
+from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import RateLimiter
 from holdfast.web.app import create_app
 from holdfast.web.services import ApiServices, ApiSettings
@@ -24,6 +26,8 @@ from tests.services.helpers import until
 
 NEWEST = load()[-1].version
 HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
+#: Looks at the ledger as often, and for as short, as a busy machine allows.
+QUICK = Rhythm(ping=0.1, ping_deadline=1.0, look=0.1, slow=0.1, look_deadline=0.3, itself=0.1, stuck=10.0)
 
 
 @dataclass
@@ -57,6 +61,7 @@ async def api_over(
     """The API, on a machine that may be busy; once `started`, all in its background has looked at the ledger."""
     services = ApiServices(settings(dsn, **changes))
     services.limiter = RateLimiter(dsn, deadline=limiter_deadline)
+    services.ring = KeyRing(services.ledger, look_every=0.05)  # it knows a key that was just made at once
     app = create_app(services)
     made = Api(app, services, None)  # type: ignore[arg-type]
     made.client = made.caller(HERE)

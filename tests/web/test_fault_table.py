@@ -15,6 +15,7 @@ import pytest
 
 from holdfast.core.health import Limits
 from holdfast.postgres.embedded import EmbeddedPostgres
+from holdfast.services.health import Rhythm
 from holdfast.services.sqs_watch import WatchedQueue
 from tests.services.helpers import until
 from tests.support import enqueue, open_session
@@ -25,6 +26,8 @@ from tests.web.test_health import all_is_well
 URLS = ("/livez", "/startupz", "/readyz", "/readyz?database", "/api/health")
 #: Seconds that an answer may take here; what is measured is in bench/.
 DEADLINE = 1.0
+#: It sees a fault soon, and has the patience of the usual one.
+RHYTHM = Rhythm(ping=0.2, look=0.3, slow=0.3, look_deadline=1.0)
 SECRETS = ("hunter2", "postgresql://", "127.0.0.1", "/tmp/", "holdfast_app", "sqs", "silent-queue", "slack")
 
 Fault = Callable[[Api, EmbeddedPostgres], AbstractAsyncContextManager[None]]
@@ -127,7 +130,8 @@ async def pool_full(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
 @asynccontextmanager
 async def wedged(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
     """The loop that looks has ended, while the event loop still turns."""
-    looking = next(task for task in api.services.watch._tasks if task.get_name() == "health looks")
+    looking = api.services.watch._loops[0]._task
+    assert looking is not None
     looking.cancel()
     yield
 
@@ -171,7 +175,13 @@ async def row_of(row: Row, server: EmbeddedPostgres) -> list[str]:
             conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock()")
         began_well = row.fault is not never_there
         dsn = server.dsn if began_well else NOWHERE
-        given: dict[str, Any] = {"limits": limits, "sqs_queues": queues, "timeout": 8.0, "limiter_deadline": 0.05}
+        given: dict[str, Any] = {
+            "limits": limits,
+            "sqs_queues": queues,
+            "timeout": 8.0,
+            "limiter_deadline": 0.05,
+            "rhythm": RHYTHM,
+        }
         async with (
             api_over(dsn, started=began_well, **given) as api,
             api.caller(ELSEWHERE) as stranger,

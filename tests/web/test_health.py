@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from holdfast.core.health import Limits, Status
 from holdfast.postgres.embedded import EmbeddedPostgres
 from tests.services.helpers import until
 from tests.support import Session, advance, calm, enqueue, register, seconds
-from tests.web.support import ELSEWHERE, HERE, Api, api_over, frozen, make_token
+from tests.web.support import ELSEWHERE, HERE, QUICK, Api, api_over, frozen, make_token
 
 CHECKS = [
     "database", "schema", "workers", "queues", "ringer", "jobs", "stale_jobs", "dead_letters", "incidents", "monitors",
@@ -92,7 +93,8 @@ async def test_what_a_proxy_passes_on_is_not_of_this_machine(api: Api, header: s
 
 
 async def test_a_frozen_postgres_is_told_at_once_and_nothing_of_it_to_strangers(own_server: EmbeddedPostgres) -> None:
-    async with api_over(own_server.dsn, timeout=2.0, limiter_deadline=0.05) as api, api.caller(ELSEWHERE) as stranger:
+    given: dict[str, Any] = {"timeout": 2.0, "limiter_deadline": 0.05, "rhythm": QUICK}
+    async with api_over(own_server.dsn, **given) as api, api.caller(ELSEWHERE) as stranger:
         with frozen(own_server):
             await until(lambda: api.services.watch.readiness(database=True) is not None)
             await until(lambda: api.services.watch.health().status is Status.FAIL)
@@ -163,8 +165,8 @@ async def test_an_answer_may_be_kept_for_what_is_left_of_its_snapshot_only(datab
     all_is_well(conn)
     async with api_over(database) as api, api.caller(ELSEWHERE) as stranger:
         watch = api.services.watch
-        for task in watch._tasks:
-            task.cancel()  # so that nothing is judged anew in between
+        for loop in watch._loops:
+            await loop.stop()  # so that nothing is judged anew in between
         (ping,) = [look for look in watch.looks() if look.name == "ping"]
         kept = []
         for age in (0.0, 2.5, 60.0):
@@ -187,10 +189,24 @@ async def test_a_verdict_is_told_when_it_lasts_and_since_when(database: str, con
             found = next(check for check in known.checks if check.name == "workers")
             return found.status, known.changed_at["workers"]
 
-        for task in watch._tasks:
-            task.cancel()
+        for loop in watch._loops:
+            await loop.stop()
         first = await workers()
         conn.execute("UPDATE holdfast.workers SET gone_at = holdfast.clock(), gone_reason = 'stopped'")
         once, twice = await workers(), await workers()
     assert (first[0], once, twice[0]) == (Status.PASS, first, Status.WARN)
     assert twice[1] > first[1]
+
+
+@pytest.mark.parametrize("name", ["the rate limiter's link", "keys", "SQS queues", "health looks"])
+async def test_a_loop_of_its_own_that_has_ended_fails_liveness(api: Api, name: str) -> None:
+    services = api.services
+    assert services.limiter.loop is not None
+    loops = [services.limiter.loop, services.ring.loop, services.sqs.loop, *services.watch._loops]
+    (loop,) = [each for each in loops if each.name == name]
+    assert (await api.client.get("/livez")).status_code == 200
+    assert loop._task is not None
+    loop._task.cancel()
+    await asyncio.wait({loop._task})
+    answer = await api.client.get("/livez?verbose")
+    assert (answer.status_code, answer.json()["stuck"]) == (503, [f"the loop of {name} has ended"])

@@ -60,7 +60,7 @@ async def _serve(plan: ApiPlan) -> None:
         rate_limit_headers=settings.rate_limit_headers,
         trusted_proxies=[ipaddress.ip_network(each) for each in settings.trusted_proxies],
         kinds=load_app(plan.app).kinds if plan.app else {},
-        bell_url=settings.sqs_queue_url,
+        bells=settings.bell_routes(),
         sqs_queues=sqs_queues(settings),
         channels=["slack" if plan.has_slack else "log"],
         limits=settings.health_limits(),

@@ -19,8 +19,10 @@ from rich.console import Console
 
 from holdfast.cli import output
 from holdfast.cli.demo_report import FEWEST_IN_FLIGHT, render, summary
-from holdfast.cli.demo_run import Demo
+from holdfast.cli.demo_run import Demo, SqsPlan
 from holdfast.cli.options import DatabaseUrl, DataDir, read_settings
+from holdfast.cli.service import require_sqs
+from holdfast.cli.up import prepare_sqs
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 
@@ -39,6 +41,13 @@ def demo(
     restart_postgres: Annotated[
         bool, typer.Option("--restart-postgres", help="Kill the local Postgres and start it again.")
     ] = False,
+    sqs: Annotated[bool, typer.Option("--sqs", help="Ring over a local SQS server as well.")] = False,
+    stop_sqs: Annotated[
+        float, typer.Option(min=0, max=60, help="With --sqs: kill that server in the middle, for so many seconds.")
+    ] = 0.0,
+    chaos_messages: Annotated[
+        bool, typer.Option("--chaos-messages", help="With --sqs: lose some of the bells, and double some.")
+    ] = False,
     path: Annotated[
         Path | None, typer.Option(show_default=False, help="Files below this folder instead of Python's library.")
     ] = None,
@@ -55,6 +64,7 @@ def demo(
     """Run real jobs, break things in the middle, and count: nothing may be lost."""
     settings = read_settings(database_url, data_dir, processes=processes, slots=slots)
     _refuse_what_cannot_work(settings, kill, freeze, restart_postgres)
+    sqs_plan = _plan_sqs(settings, sqs, stop_sqs, chaos_messages)
     files = collect_files(path, jobs)
     hold = (LONG_HOLD if freeze or restart_postgres else HOLD) if hold is None else hold
     console = Console(stderr=as_json, quiet=as_json, highlight=False, no_color=True if _no_color() else None)
@@ -62,7 +72,8 @@ def demo(
     console.print(
         f"{len(files):,} files, one job each: SHA-256 and word count; each holds its slot for {hold:g} s.\n"
         f"{processes} worker processes with {slots} slots each: about {max(seconds, 1):.0f} s.\n"
-        f"In the middle: {kill} SIGKILL, {freeze} freeze{', Postgres killed and restarted' * restart_postgres}."
+        f"In the middle: {kill} SIGKILL, {freeze} freeze{', Postgres killed and restarted' * restart_postgres}"
+        f"{f', SQS stopped for {stop_sqs:g} s' if stop_sqs else ''}{', bells lost and doubled' * chaos_messages}."
     )
     report = asyncio.run(
         Demo(
@@ -72,6 +83,7 @@ def demo(
             kills=kill,
             freezes=freeze,
             restart=restart_postgres,
+            sqs=sqs_plan,
             rng=random.Random(seed),  # noqa: S311
             console=console,
         ).run()
@@ -127,6 +139,16 @@ def _refuse_what_cannot_work(settings: Settings, kill: int, freeze: int, restart
             "--restart-postgres is for the local server, and DATABASE_URL (or --database-url) names another one; "
             "unset it, or give --data-dir"
         )
+
+
+def _plan_sqs(settings: Settings, sqs: bool, stop: float, chaos: bool) -> SqsPlan | None:
+    if not sqs:
+        if stop or chaos:
+            raise ConfigurationError("--stop-sqs and --chaos-messages break what --sqs starts; give --sqs too")
+        return None
+    plan = prepare_sqs(settings)
+    require_sqs(settings.model_copy(update={"sqs_queue_url": plan.url}))
+    return SqsPlan(plan, stop, chaos)
 
 
 def _no_color() -> bool:

@@ -30,6 +30,7 @@ class Fault:
     claimable: list[float] = field(default_factory=list)
     reclaimed: list[float] = field(default_factory=list)
     back_after: float | None = None
+    done_meanwhile: int | None = None
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Report:
     fenced_late_writes: int = 0
     rescues: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    bells: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -125,9 +127,13 @@ def render(report: Report) -> Table:
         table.add_row(name, f"{count:,}")
     for reason, count in sorted(report.rescues.items()):
         table.add_row(f"rescued: {reason}", f"{count:,}")
+    for what, count in report.bells.items():
+        table.add_row(f"bells over SQS: {what}", f"{count:,}")
     for fault in report.faults:
         if fault.worker_id is not None:
             table.add_row(f"in flight at the {fault.what} of process {fault.pid}", f"{fault.in_flight}")
+        elif fault.done_meanwhile is not None:
+            table.add_row(f"succeeded in the {fault.what}", f"{fault.done_meanwhile:,}")
         elif fault.back_after is not None:
             table.add_row(f"from {fault.what} to the next job that succeeded", f"{fault.back_after:.2f} s")
     for what in dict.fromkeys(fault.what for fault in report.faults if fault.worker_id is not None):

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +23,7 @@ from holdfast.app import new_id
 from holdfast.cli.demo_kinds import digest, hf
 from holdfast.cli.demo_report import FEWEST_IN_FLIGHT, Fault, Report, check_jobs, check_rescues, measure
 from holdfast.cli.demo_view import View
+from holdfast.cli.local_sqs import LocalSqsPlan
 from holdfast.cli.specs import worker_specs
 from holdfast.config import Settings
 from holdfast.errors import DatabaseUnavailable
@@ -29,16 +32,29 @@ from holdfast.postgres import reads
 from holdfast.postgres.calls import Call
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.bell_lines import BellLines
+from holdfast.services.ringer import Ringer
 from holdfast.services.supervisor import Supervisor, SupervisorSettings
 
 Row = TypeVar("Row")
 
 APP = "holdfast.cli.demo_kinds:hf"
 PATIENCE = 90.0
+#: In how many portions jobs are submitted over SQS.
+PORTIONS = 20
 
 
 class Stopped(Exception):
     """Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class SqsPlan:
+    """Bells over a local SQS server: killed for `stop` seconds in the middle; `chaos` loses and doubles bells."""
+
+    server: LocalSqsPlan
+    stop: float
+    chaos: bool
 
 
 class Demo:
@@ -53,6 +69,7 @@ class Demo:
         kills: int,
         freezes: int,
         restart: bool,
+        sqs: SqsPlan | None = None,
         rng: random.Random,
         console: Console,
     ) -> None:
@@ -63,6 +80,7 @@ class Demo:
         self._kills = kills
         self._freezes = freezes
         self._restart = restart
+        self._sqs = sqs
         self._rng = rng
         self._console = console
         self._report = Report(submitted=len(files))
@@ -73,6 +91,10 @@ class Demo:
         self._view = View(len(files))
 
     async def run(self) -> Report:
+        async with self._bells():
+            return await self._run()
+
+    async def _run(self) -> Report:
         started = time.monotonic()
         hf.use(self._settings)
         self._database: Database = await asyncio.to_thread(lambda: hf.database)
@@ -95,12 +117,16 @@ class Demo:
         self._start_apart()
         try:
             with self._stopped_by_signals(supervisor):
-                await self._submit()
+                submitting = asyncio.create_task(self._submit())
                 breaking = asyncio.create_task(self._break_things(supervisor))
+                ringing = asyncio.create_task(self._ring())
+                outage = asyncio.create_task(self._stop_sqs())
                 try:
-                    await self._watch(supervising, breaking)
+                    await self._watch(supervising, submitting, breaking, outage)
                 finally:
-                    breaking.cancel()
+                    for task in (submitting, breaking, ringing, outage):
+                        task.cancel()
+                    await asyncio.gather(submitting, breaking, ringing, outage, return_exceptions=True)
                     supervisor.stop()
                     await supervising
         finally:
@@ -127,6 +153,8 @@ class Demo:
     def _start_apart(self) -> None:
         """Workers with a supervisor of their own: what is frozen is both, so that nobody sees the worker stop."""
         environment = {**os.environ, "HOLDFAST_DATABASE_URL": self._database.dsn, "HOLDFAST_LOG_LEVEL": "error"}
+        if self._sqs is not None:
+            environment["HOLDFAST_SQS_QUEUE_URL"] = str(self._settings.sqs_queue_url)
         command = ["-m", "holdfast", "worker", APP, "--queues", self._queue, "--slots", f"{self._settings.slots}"]
         for _ in range(self._freezes):
             self._apart.append(
@@ -167,13 +195,28 @@ class Demo:
         kind = digest.options(queue=self._queue)
         prepared = [kind.prepare(str(path), self._hold) for path in self._files]
         self._expected = {job.id: path for job, path in zip(prepared, self._files, strict=True)}
-        await hf.enqueue_many(prepared)
+        # Over SQS in portions, twice as fast as they are run: some are written, and rung for, while it is away.
+        portions = 1 if self._sqs is None else PORTIONS
+        pause = len(prepared) * self._hold / (self._settings.processes * self._settings.slots) / 2 / portions
+        size = -(-len(prepared) // portions)
+        for start in range(0, len(prepared), size):
+            await hf.enqueue_many(prepared[start : start + size])
+            if portions > 1:
+                await asyncio.sleep(pause)
 
-    async def _watch(self, supervising: "asyncio.Task[None]", breaking: "asyncio.Task[None]") -> None:
+    async def _watch(
+        self,
+        supervising: "asyncio.Task[None]",
+        submitting: "asyncio.Task[None]",
+        breaking: "asyncio.Task[None]",
+        outage: "asyncio.Task[None]",
+    ) -> None:
         printed = looked = 0.0
         workers: list[tuple[reads.LiveWorker, int]] = []
         with Live(console=self._console, refresh_per_second=4) as live:
             while True:
+                # Before the counts are read: what was written since then is not in them.
+                all_came = submitting.done() and outage.done()
                 counts = await self._counts()
                 if time.monotonic() - looked > 1:
                     looked = time.monotonic()
@@ -185,13 +228,14 @@ class Demo:
                     if time.monotonic() - printed > 5:
                         printed = time.monotonic()
                         self._console.print(self._view.states(counts))
-                if counts.get("queued", 0) + counts.get("running", 0) == 0:
+                if all_came and counts.get("queued", 0) + counts.get("running", 0) == 0:
                     break
                 if supervising.done():
                     raise Stopped
                 await asyncio.sleep(0.25)
-            if breaking.done():
-                breaking.result()
+            for task in (submitting, breaking, outage):
+                if task.done():
+                    task.result()
 
     async def _look(self) -> list[tuple[reads.LiveWorker, int]]:
         """What became of each fault so far; the workers, and how many jobs each of them runs."""
@@ -218,6 +262,56 @@ class Demo:
         (pong,) = await self._ask(reads.ping())
         return pong.clock
 
+    # SQS -----------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _bells(self) -> AsyncIterator[None]:
+        """The local SQS server, and what stands in front of it, while the demo runs."""
+        if self._sqs is None:
+            yield
+            return
+        from holdfast.cli.demo_sqs import MessageProxy, SqsServer
+
+        self._server = SqsServer(self._sqs.server)
+        proxy = MessageProxy(self._sqs.server, self._rng, chaos=self._sqs.chaos)
+        try:
+            await self._server.start()
+            async with proxy.serving() as url:
+                self._settings = self._settings.model_copy(update={"sqs_queue_url": url})
+                yield
+        finally:
+            self._server.stop()
+            self._report.bells = asdict(proxy.bells)
+        if not proxy.bells.passed:
+            self._report.problems.append("no bell went over SQS")
+
+    async def _ring(self) -> None:
+        if self._settings.sqs_queue_url is None or self._sqs is None:
+            return
+        ledger = AsyncLedger(self._database.dsn, name="holdfast ringer")
+        lines = BellLines(ledger, self._settings.bell_routes())
+        try:
+            await Ringer(ledger, lines, Sinks()).run()
+        finally:
+            await lines.close()
+            await ledger.close()
+
+    async def _stop_sqs(self) -> None:
+        if self._sqs is None or not self._sqs.stop:
+            return
+        await self._when_done(0.05)
+        before, at = (await self._counts()).get("succeeded", 0), await self._clock()
+        fault = Fault("stop of SQS", at)
+        self._note(fault, f"SQS is killed, and its queues with it; started again in {self._sqs.stop:g} s")
+        await asyncio.to_thread(self._server.stop)
+        await asyncio.sleep(self._sqs.stop)
+        fault.done_meanwhile = (await self._counts()).get("succeeded", 0) - before
+        await self._server.start()
+        fault.back_after = ((await self._clock()) - at).total_seconds()
+        self._console.print(f"SQS answers again; {fault.done_meanwhile:,} jobs succeeded without it")
+        if not fault.done_meanwhile:
+            self._report.problems.append("no job succeeded while SQS was stopped")
+
     # Faults --------------------------------------------------------------
 
     async def _break_things(self, supervisor: Supervisor) -> None:
@@ -226,10 +320,13 @@ class Demo:
         plan += [lambda: self._kill_one(supervisor)] * self._kills
         plan += [self._restart_postgres] * self._restart
         for number, fault in enumerate(plan):
-            share = 0.08 + 0.65 * number / max(len(plan), 1)
-            while (await self._counts()).get("succeeded", 0) < share * len(self._files):
-                await asyncio.sleep(0.1)
+            await self._when_done(0.08 + 0.65 * number / max(len(plan), 1))
             await fault()
+
+    async def _when_done(self, share: float) -> None:
+        """Wait until this share of the jobs has succeeded."""
+        while (await self._counts()).get("succeeded", 0) < share * len(self._files):
+            await asyncio.sleep(0.1)
 
     async def _kill_one(self, supervisor: Supervisor) -> None:
         victim = await self._find_victim(supervisor.workers)
@@ -317,6 +414,6 @@ class Demo:
                     found[outcome.id] = outcome
         check_jobs(self._report, self._expected, found)
         check_rescues(self._report, await self._ask(reads.queue_rescues(self._queue)))
-        wanted = self._kills + self._freezes + self._restart
+        wanted = self._kills + self._freezes + self._restart + bool(self._sqs and self._sqs.stop)
         if len(self._report.faults) < wanted:
             self._report.problems.append(f"only {len(self._report.faults)} of {wanted} faults came about")

@@ -21,6 +21,9 @@ def describe_fault(fault: Fault) -> str:
 
     A process that is killed is seen by its supervisor; of a frozen one only the silence is seen.
     """
+    if fault.what == "stop of SQS":
+        away = f"answers again after {fault.back_after:.1f} s" if fault.back_after is not None else "away…"
+        return f"SQS killed and started again: {away}"
     if fault.pid is None:
         after = f"next job succeeded after {fault.back_after:.1f} s" if fault.back_after is not None else "away…"
         return f"Postgres killed and restarted: {after}"

@@ -5,7 +5,7 @@ import contextlib
 import difflib
 import socket
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +33,6 @@ from holdfast.services.probe import ask_all, run_dir
 from holdfast.services.sqs_watch import WatchedQueue
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red", Verdict.SKIP: "dim"}
-#: Seconds that a request to the API, or a call to the database, may take.
-DEADLINE = 5.0
 
 
 class FailOn(StrEnum):
@@ -66,6 +64,10 @@ def doctor(
     fail_on: Annotated[
         FailOn, typer.Option("--fail-on", help="warn: exit with 4 where something warns.")
     ] = FailOn.FAIL,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0.1, max=60, help="Seconds that the database, and each request to the API, has."),
+    ] = 5.0,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -81,13 +83,14 @@ def doctor(
         raise ConfigurationError("--dry-run says what --fix would do; give both")
     settings = read_settings(database_url, data_dir, url=url)
     wanted = [each.strip() for each in (only or "").split(",") if each.strip()]
-    findings, lines = asyncio.run(_examine(settings, wanted, _How(e2e, send_test, list_lines, as_json)))
+    how = _How(e2e, send_test, list_lines, as_json, timeout)
+    findings, lines = asyncio.run(_examine(settings, wanted, how))
     if list_lines:
         _show_lines(lines, as_json)
         raise typer.Exit
     repairs = repairs_of(findings) if fix else []
-    if repairs and carry_out(repairs, asyncio.run(_database(settings))[0], dry_run=dry_run):
-        findings, _ = asyncio.run(_examine(settings, wanted, _How(False, False, False, as_json)))
+    if repairs and carry_out(repairs, asyncio.run(_database(settings, timeout))[0], dry_run=dry_run):
+        findings, _ = asyncio.run(_examine(settings, wanted, replace(how, e2e=False, send_test=False)))
     verdict = overall(findings)
     if as_json:
         print_json(overall=verdict, findings=findings, components=by_component(findings))
@@ -105,6 +108,7 @@ class _How:
     send_test: bool
     list_lines: bool
     as_json: bool
+    timeout: float
 
 
 async def _examine(settings: Settings, only: Sequence[str], how: _How) -> tuple[list[Finding], dict[str, str]]:
@@ -138,11 +142,11 @@ def _show_lines(lines: dict[str, str], as_json: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment]:
-    dsn, where, detour = await _database(settings)
-    ledger = AsyncLedger(dsn, name="holdfast doctor", deadline=DEADLINE)
+    dsn, where, detour = await _database(settings, how.timeout)
+    ledger = AsyncLedger(dsn, name="holdfast doctor", deadline=how.timeout)
     try:
         services = await _services(ledger)
-        async with httpx.AsyncClient(base_url=_address(settings, services), timeout=DEADLINE) as http:
+        async with httpx.AsyncClient(base_url=_address(settings, services, how.timeout), timeout=how.timeout) as http:
             yield Deployment(
                 dsn,
                 where,
@@ -165,7 +169,7 @@ async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment
         await ledger.close()
 
 
-async def _database(settings: Settings) -> tuple[str, str, str]:
+async def _database(settings: Settings, timeout: float) -> tuple[str, str, str]:
     """The database that the settings name, and why it is reached over HTTPS alone, if so.
 
     Nothing is started: what does not run is what is to be found out.
@@ -174,7 +178,7 @@ async def _database(settings: Settings) -> tuple[str, str, str]:
     if settings.database_url is not None:
         dsn = settings.database_url.get_secret_value()
         parse(dsn)
-        why = await _unreachable(dsn) if https is not None else None
+        why = await _unreachable(dsn, timeout) if https is not None else None
         if https is None or why is None:
             return dsn, shown(dsn), ""
         return https, shown(https), f"{why}; what can be asked over HTTPS is asked there"
@@ -188,8 +192,8 @@ async def _database(settings: Settings) -> tuple[str, str, str]:
     return server.dsn, f"local Postgres in {server.data_dir}", ""
 
 
-async def _unreachable(dsn: str) -> str | None:
-    ledger = AsyncLedger(dsn, name="holdfast verify", deadline=DEADLINE)
+async def _unreachable(dsn: str, timeout: float) -> str | None:
+    ledger = AsyncLedger(dsn, name="holdfast doctor", deadline=timeout)
     try:
         await ledger.one(reads.now())
     except DatabaseRefused:
@@ -212,7 +216,7 @@ async def _services(ledger: AsyncLedger) -> list[Service]:
     return []
 
 
-def _address(settings: Settings, services: Sequence[Service]) -> str:
+def _address(settings: Settings, services: Sequence[Service], timeout: float) -> str:
     """Where the API answers: as told, else as a service of this ledger or this host says; else by the settings."""
     if settings.url:
         return settings.url.rstrip("/")
@@ -220,7 +224,7 @@ def _address(settings: Settings, services: Sequence[Service]) -> str:
         if service.address:
             return service.address
     with contextlib.suppress(ConfigurationError):
-        for _, told in ask_all(run_dir(settings.run_dir), DEADLINE):
+        for _, told in ask_all(run_dir(settings.run_dir), timeout):
             if told and told.address:
                 return told.address
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -13,22 +13,15 @@ from holdfast.cli.child import VARIABLE
 from holdfast.cli.local_sqs import BELLS, DEAD_BELLS, LocalSqsPlan
 from holdfast.errors import QueueError
 from holdfast.sqs.client import Sqs
+from holdfast.sqs.setup import QueueSetup, create
 
 #: Seconds until the server must answer, and that it gets to end.
 START, STOP = 30.0, 3.0
-TWO_WEEKS = 14 * 86400
 
 
 async def make_queues(sqs: Sqs) -> None:
     """The queue for bells with its dead-letter queue, as they should be anywhere."""
-    dead = await sqs.create(DEAD_BELLS, {"MessageRetentionPeriod": str(TWO_WEEKS)}, {})
-    arn = (await sqs.attributes(dead)).arn
-    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "10"})
-    attributes = {
-        "RedrivePolicy": policy, "ReceiveMessageWaitTimeSeconds": "20", "VisibilityTimeout": "30",
-        "MessageRetentionPeriod": str(4 * 86400),
-    }  # fmt: skip
-    await sqs.create(BELLS, attributes, {"holdfast": "bell"})
+    await create(sqs, QueueSetup(BELLS, DEAD_BELLS))
 
 
 async def _run(plan: LocalSqsPlan) -> int:

@@ -69,6 +69,6 @@ def _run(name: str, settings: Settings, lines: list[tuple[str, str]], *, stale_j
 
 
 def _queues(settings: Settings) -> str:
-    urls = [url for url in (settings.sqs_queue_url, settings.watched_queue_url) if url]
+    urls = [*settings.bell_routes().urls(), *filter(None, [settings.watched_queue_url])]
     names = [f"the dead letters of {queue_name(url)}" for url in urls] + [queue_name(url) for url in settings.dlq_urls]
     return ", ".join(names) or "no queue of SQS (HOLDFAST_SQS_QUEUE_URL, SQS_QUEUE_URL, HOLDFAST_DLQ_URLS)"

@@ -17,6 +17,7 @@ from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress
 from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
+from holdfast.core.bell import BellRoutes
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.notify.channel import Channel
@@ -53,11 +54,11 @@ def _channels(slack: str | None) -> dict[str, Channel]:
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
     """The part of the settings that the monitors need."""
-    sources = [url for url in (settings.sqs_queue_url, settings.watched_queue_url) if url]
+    sources = [*settings.bell_routes().urls(), *filter(None, [settings.watched_queue_url])]
     return MonitorSettings(
         stale=stale,
         dlq=dlq,
-        bell_url=settings.sqs_queue_url if rings else None,
+        bells=settings.bell_routes() if rings else BellRoutes(),
         queues=sqs_queues(settings),
         sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources))),
         dlq_interval=settings.dlq_interval,

@@ -73,7 +73,8 @@ def here() -> Here:
 def sqs_queues(settings: Settings) -> list[WatchedQueue]:
     """The queues of SQS that matter here, and what each is."""
     # The team's own queue with the tag for bells is both: what is sent to it is what people must know.
-    roles = {settings.watched_queue_url: "watched", settings.sqs_queue_url: "bells"}
+    roles: dict[str | None, str] = {settings.watched_queue_url: "watched"}
+    roles |= dict.fromkeys(settings.bell_routes().urls(), "bells")
     roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
     return [WatchedQueue(url, role) for url, role in roles.items() if url]
 

@@ -10,10 +10,11 @@ from rich.text import Text
 from holdfast.cli.completing import queue_names
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, print_json, relative, show, table
+from holdfast.cli.queue_setup import adopt_queue, create_queue
 from holdfast.core.payload import is_storable
 from holdfast.postgres import reads
 
-queues = typer.Typer(help="Look at queues, pause and resume them.", no_args_is_help=True)
+queues = typer.Typer(help="Look at queues, pause and resume them; make queues of SQS for bells.", no_args_is_help=True)
 
 Names = Annotated[
     list[str],
@@ -52,6 +53,10 @@ def pause(names: Names, database_url: DatabaseUrl = None, data_dir: DataDir = No
 def resume(names: Names, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Start jobs of these queues again."""
     _set(names, database_url=database_url, data_dir=data_dir, as_json=as_json, paused=False)
+
+
+queues.command("create")(create_queue)
+queues.command("adopt")(adopt_queue)
 
 
 def _set(names: list[str], *, database_url: str | None, data_dir: Path | None, as_json: bool, paused: bool) -> None:

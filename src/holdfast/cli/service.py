@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
 from holdfast.sqs.client import Sqs, queue_name
+from holdfast.sqs.connection import is_installed
 
 if TYPE_CHECKING:
     from holdfast.instrument.supervised import SupervisorMetrics
@@ -51,15 +51,17 @@ def require_unix() -> None:
 
 def require_sqs(settings: Settings) -> None:
     """Where queues of SQS are set, the client must be there."""
-    wanted = settings.sqs_queue_url or settings.watched_queue_url or settings.dlq_urls
-    if wanted and importlib.util.find_spec("aiobotocore") is None:
-        raise ConfigurationError("SQS queues are set, which needs the extra `sqs`: pip install 'holdfast[sqs]'")
+    wanted = settings.bell_routes() or settings.watched_queue_url or settings.dlq_urls
+    if wanted and not is_installed():
+        raise ConfigurationError(
+            "SQS queues are set, which needs the extra `sqs`: pip install 'holdfast[sqs]'; where its pins clash, boto3"
+        )
 
 
 def with_tagged_bell(settings: Settings) -> Settings:
     """A queue given as the team's own is for bells only if it says so itself, by its tag holdfast=bell."""
     url = settings.watched_queue_url
-    if settings.sqs_queue_url is not None or url is None or importlib.util.find_spec("aiobotocore") is None:
+    if settings.sqs_queue_url is not None or url is None or not is_installed():
         return settings
     tags = asyncio.run(_tags(url))
     return settings.model_copy(update={"sqs_queue_url": url}) if tags.get("holdfast") == "bell" else settings
@@ -79,9 +81,9 @@ async def _tags(url: str) -> dict[str, str]:
 
 def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
     """A line with the SQS queues that have a part in this, if any."""
-    own, bells = settings.watched_queue_url, settings.sqs_queue_url
-    rung = [f"queue {queue_name(bells)} is rung for idle workers"] if bells else []
-    watched = [f"queue {queue_name(own)} is watched, never rung"] if own and own != bells else []
+    own, bells = settings.watched_queue_url, settings.bell_routes().urls()
+    rung = [f"queue {queue_name(url)} is rung for idle workers" for url in bells]
+    watched = [f"queue {queue_name(own)} is watched, never rung"] if own and own not in bells else []
     return [("sqs", "; ".join(rung + watched))] if rung or watched else []
 
 

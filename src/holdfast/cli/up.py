@@ -60,7 +60,7 @@ def up(
         processes=processes, drain_timeout=drain_timeout, host=host, port=port, log_level=log_level,
     )  # fmt: skip
     require_unix()
-    local_sqs = _prepare_sqs(settings) if sqs else None
+    local_sqs = prepare_sqs(settings) if sqs else None
     if local_sqs is not None:
         settings = settings.model_copy(update={"sqs_queue_url": local_sqs.url})
     settings = with_tagged_bell(settings)
@@ -98,7 +98,8 @@ def up(
     raise typer.Exit(0 if clean else 1)
 
 
-def _prepare_sqs(settings: Settings) -> LocalSqsPlan:
+def prepare_sqs(settings: Settings) -> LocalSqsPlan:
+    """A local SQS server, unless the settings name a queue already."""
     if settings.sqs_queue_url is not None:
         raise ConfigurationError(
             f"--sqs starts a server of its own, and HOLDFAST_SQS_QUEUE_URL names queue"

@@ -12,9 +12,9 @@ from holdfast.core.incident import Decision, Finding, Reason
 from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
-ALONE = "limits_without_postgres"
+ALONE, FOREIGN = "limits_without_postgres", "foreign_message"
 #: All that an incident can be of.
-KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE)
+KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN)
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -63,6 +63,16 @@ def alone(decisions: int) -> Finding:
     details = {"lines": lines, "command": "holdfast limits list"}
     title = f"Rate limits were kept without Postgres: {decisions:,} decisions"
     return Finding(ALONE, "", title, decisions, 1, details)
+
+
+def foreign(queue: str) -> Finding:
+    """A queue for bells in which somebody else's message was met."""
+    lines = [
+        ["where", queue],
+        ["means", "its workers take no more bells from it and nobody rings it; jobs run all the same, by polling"],
+        ["way out", "give bells a queue of their own (HOLDFAST_SQS_QUEUE_URL), or empty this one; restart the workers"],
+    ]
+    return Finding(FOREIGN, queue, f"Somebody else's message is in {queue}, a queue for bells", 1, 1, {"lines": lines})
 
 
 def still(name: str) -> Finding:

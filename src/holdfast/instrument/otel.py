@@ -8,7 +8,7 @@ survives rescues and redrives; each run is a span `process QUEUE` of a consumer,
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from importlib.metadata import version
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
@@ -121,8 +121,18 @@ class Telemetry:
                 failed = {"error.type": "failed"} if outcome == "fail" else {}
                 self._runs.record(time.perf_counter() - began, {**about, "holdfast.job.kind": job.kind, **failed})
 
+    def heard(self, queue: str, traces: Sequence[str]) -> None:
+        """Bells were received from a queue of SQS: a span of a moment, linked to the enqueueings that rang them."""
+        about = {**_attributes("receive", queue), "messaging.system": "aws_sqs"}
+        links = [link for _, link in filter(None, map(_context, traces))]
+        count = {"messaging.batch.message_count": len(traces)}
+        with self._tracer.start_as_current_span(
+            _name(about), links=links, kind=SpanKind.CLIENT, attributes={**about, **count}
+        ):
+            return
 
-def _attributes(operation: Literal["send", "process"], queue: str | None) -> Attributes:
+
+def _attributes(operation: Literal["send", "receive", "process"], queue: str | None) -> Attributes:
     found: Attributes = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": operation,
@@ -138,9 +148,11 @@ def _name(about: Attributes) -> str:
 
 
 def _sender(job: Job) -> tuple[Context, Link] | None:
-    if not job.traceparent:
-        return None
-    context = _propagator.extract({"traceparent": job.traceparent})
+    return _context(job.traceparent) if job.traceparent else None
+
+
+def _context(traceparent: str) -> tuple[Context, Link] | None:
+    context = _propagator.extract({"traceparent": traceparent})
     found = trace.get_current_span(context).get_span_context()
     return (context, Link(found)) if found.is_valid else None
 

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from holdfast.core.bell import BellRoutes
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.bell_lines import lines_of_enqueuer
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.waiter import Waiter
-from holdfast.sqs.bell import SqsBells
 
 T = TypeVar("T")
 
@@ -16,13 +17,13 @@ T = TypeVar("T")
 class Client:
     """Two connections, opened when they are needed: one for calls, one for the waiter, which may be slow.
 
-    bell_url: an SQS queue that is rung as well when jobs are due.
+    routes: the queues of SQS that are rung as well when jobs are due.
     """
 
-    def __init__(self, dsn: str, bell_url: str | None = None) -> None:
+    def __init__(self, dsn: str, routes: BellRoutes | None = None) -> None:
         self.ledger = AsyncLedger(dsn, name="holdfast app")
-        self._bells = None if bell_url is None else SqsBells(bell_url)
-        self.enqueuer = Enqueuer(self.ledger, None if self._bells is None else self._bells.ring)
+        self._lines = lines_of_enqueuer(self.ledger, routes or BellRoutes())
+        self.enqueuer = Enqueuer(self.ledger, None if self._lines is None else self._lines.ring)
         self._waiting = AsyncLedger(dsn, name="holdfast wait")
         self.waiter = Waiter(self._waiting)
 
@@ -31,8 +32,8 @@ class Client:
         await self.enqueuer.idle()
         await self.ledger.close()
         await self._waiting.close()
-        if self._bells is not None:
-            await self._bells.close()
+        if self._lines is not None:
+            await self._lines.close()
         self.waiter.close()
 
     def abandon(self) -> None:

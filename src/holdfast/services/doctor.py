@@ -143,20 +143,20 @@ class Doctor:
             return [*looks, _done(self._of_the_report(), self._blind(error))]
         told = [workers.check_workers(report), *workers.check_monitors(report, has_queues=bool(deployment.queues))]
         looks.append(_done(self._of_workers(), told))
-        new_id, calls = self._new_id, deployment.ledger
+        new_id = self._new_id
         looks += [
             self._begin(timing.NAMES, "beats", timing.check_beats),
             self._begin(timing.NAMES, "drain", timing.check_drain),
-            self._begin({"jobs.end_to_end": "jobs"}, "jobs", lambda _: jobs.check_jobs(calls, report, new_id)),
+            self._begin({"jobs.end_to_end": "jobs"}, "jobs", lambda it: jobs.check_jobs(it, report, new_id)),
             self._begin({"settings.in_force": "settings"}, "restarts", restarts.check_restarts),
         ]
         if deployment.e2e:
             looks += [
-                self._begin(end_to_end.NAMES, "e2e", lambda _: end_to_end.check_timing(calls, report, new_id)),
+                self._begin(end_to_end.NAMES, "e2e", lambda it: end_to_end.check_timing(it, report, new_id)),
                 self._begin(
                     end_to_end.NAMES,
                     "e2e death",
-                    lambda _: end_to_end.check_death(calls, report, new_id),
+                    lambda it: end_to_end.check_death(it, report, new_id),
                     deadline=LONG_DEADLINE,
                 ),
             ]

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from holdfast.core.batches import first_batch
+from holdfast.core.bell import Bell
 from holdfast.errors import DatabaseError, QueueError
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import Executor, SyncLedger
@@ -16,10 +17,8 @@ _log = logging.getLogger("holdfast")
 #: Seconds between two bells of one program: after a quiet time the shortest, and twice as long each time.
 RING_SOONEST, RING_EVERY = 0.002, 0.05
 CHUNK = 1000
-#: Seconds that a bell over SQS may take: nothing waits for it.
-BELL_DEADLINE = 10.0
 
-Ring = Callable[[Sequence[str]], Awaitable[object]]
+Ring = Callable[[Sequence[Bell]], Awaitable[object]]
 
 
 def weight(job: calls.NewJob) -> int:
@@ -53,7 +52,7 @@ class Enqueuer:
             self.enqueue_together, max_items=CHUNK, weigh=weight
         )
         self._alone = asyncio.Lock()
-        self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(_bounded(bell))])
+        self._coalescers = [_Coalescer(self._notify)] + ([] if bell is None else [_Coalescer(bell)])
 
     async def enqueue(self, jobs: Sequence[calls.NewJob]) -> list[calls.Enqueued]:
         """Write jobs; their answers in the same order. Raises what the ledger raises; may then be repeated as it is."""
@@ -102,10 +101,10 @@ class Enqueuer:
     def ring_for(self, jobs: Sequence[calls.NewJob]) -> None:
         """Tell the workers of committed jobs, those of the same queue together."""
         for coalescer in self._coalescers:
-            coalescer.add(_due_queues(jobs))
+            coalescer.add(_bells(jobs))
 
-    async def _notify(self, queues: Sequence[str]) -> None:
-        await self._ledger.call(calls.ring(queues))
+    async def _notify(self, bells: Sequence[Bell]) -> None:
+        await self._ledger.call(calls.ring([bell.queue for bell in bells]))
 
 
 class SyncEnqueuer:
@@ -124,7 +123,7 @@ class SyncEnqueuer:
                 # The commit may have happened. The ids are ours, so the same call again doubles nothing.
                 found = self._ledger.call(call)
             answers += in_order(found)
-            if queues := _due_queues(chunk):
+            if queues := _bells(chunk):
                 with contextlib.suppress(DatabaseError):  # a bell may be lost: workers poll
                     self._ledger.call(calls.ring(sorted(queues)))
         return answers
@@ -135,11 +134,11 @@ class _Coalescer:
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, Bell] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, queues: set[str]) -> None:
-        self._waiting |= queues
+    def add(self, bells: Mapping[str, Bell]) -> None:
+        self._waiting |= bells
         if self._waiting and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -151,10 +150,10 @@ class _Coalescer:
         pause = RING_SOONEST
         try:
             while self._waiting:
-                queues, self._waiting = sorted(self._waiting), set()
+                bells, self._waiting = sorted(self._waiting.values()), {}
                 try:
-                    await self._ring(queues)
-                except (DatabaseError, QueueError, TimeoutError) as error:
+                    await self._ring(bells)
+                except (DatabaseError, QueueError) as error:
                     _log.debug("a bell was lost, which costs a poll: %s", error)
                     return
                 await asyncio.sleep(pause)
@@ -163,13 +162,6 @@ class _Coalescer:
             self._task = None
 
 
-def _bounded(ring: Ring) -> Ring:
-    async def ring_in_time(queues: Sequence[str]) -> None:
-        async with asyncio.timeout(BELL_DEADLINE):
-            await ring(queues)
-
-    return ring_in_time
-
-
-def _due_queues(jobs: Sequence[calls.NewJob]) -> set[str]:
-    return {job.queue for job in jobs if not job.delay and job.run_at is None}
+def _bells(jobs: Sequence[calls.NewJob]) -> dict[str, Bell]:
+    """By queue, one for all its jobs that are due."""
+    return {job.queue: Bell(job.queue, job.traceparent) for job in jobs if not job.delay and job.run_at is None}

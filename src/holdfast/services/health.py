@@ -23,25 +23,34 @@ from holdfast.errors import DatabaseUnavailable, HoldfastError, SchemaMismatch
 from holdfast.postgres import reads
 from holdfast.postgres.health import health_part
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.background import Background
 
 _log = logging.getLogger("holdfast")
 
-#: Seconds: between pings, and until one is given up.
-PING_EVERY = 2.0
-DEADLINE = 2.0
-#: Seconds: between looks, until one is given up; and between those that change slowly.
-LOOK_EVERY = 5.0
-LOOK_DEADLINE = 1.5
-SLOW = 10.0
-_EVERY = {"server": SLOW, "jobs": SLOW, "limits": SLOW}
+#: Parts of a report that change slowly.
+_SLOW = {"server", "jobs", "limits"}
 #: Times of its rhythm that a look which failed waits longer, at most.
 MOST_BACK_OFF = 3
-#: Seconds between looks of this process at itself; what its event loop lags is seen then.
-SELF_EVERY = 0.5
 #: Seconds that what is known is kept put together, unless something is judged before.
 KEPT_FOR = 0.25
-#: Seconds after which a check that was not judged anew is said not to run.
-STUCK = 20.0
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often the watch looks, and when it gives up. Times in seconds.
+
+    `ping`, `look`, `slow`: between pings, looks, and looks at what changes slowly; `itself`: between looks of this
+    process at itself, when it sees how much its event loop lags. `stuck`: a check that was not judged anew for so long
+    is said not to run, and after three times that its loop is.
+    """
+
+    ping: float = 2.0
+    ping_deadline: float = 2.0
+    look: float = 5.0
+    slow: float = 10.0
+    look_deadline: float = 1.5
+    itself: float = 0.5
+    stuck: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -81,9 +90,11 @@ class HealthWatch:
         schema_version: int,
         stale_after: float = 600.0,
         limits: Limits | None = None,
+        rhythm: Rhythm | None = None,
         process: Callable[[], Process] = Process,
     ) -> None:
-        self._ledger = AsyncLedger(dsn, name="holdfast health", deadline=DEADLINE)
+        self._rhythm = rhythm or Rhythm()
+        self._ledger = AsyncLedger(dsn, name="holdfast health", deadline=self._rhythm.ping_deadline)
         self._schema_version = schema_version
         self._stale_after = stale_after
         self._limits = limits or Limits()
@@ -91,29 +102,26 @@ class HealthWatch:
         self._ping: Ping | None = None
         self._schema_seen: int | None = None
         self._report = Report()
-        self._looks = {name: Look(name, _EVERY.get(name, LOOK_EVERY)) for name in PARTS}
-        self._looks |= {"ping": Look("ping", PING_EVERY), "process": Look("process", SELF_EVERY)}
+        every = {**dict.fromkeys(PARTS, self._rhythm.look), **dict.fromkeys(_SLOW, self._rhythm.slow)}
+        every |= {"ping": self._rhythm.ping, "process": self._rhythm.itself}
+        self._looks = {name: Look(name, seconds) for name, seconds in every.items()}
         self._told: dict[str, Steady] = {}
         self._kept: tuple[float, Health] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = Background("health looks"), Background("health of this process")
         self.loop_lag = 0.0
         self.started = False
         self.draining = False
 
     async def start(self) -> None:
         """Begin to look; returns at once."""
-        self._tasks = [
-            asyncio.create_task(self._run(), name="health looks"),
-            asyncio.create_task(self._watch_itself(), name="health of this process"),
-        ]
+        for loop, run in zip(self._loops, (self._run, self._watch_itself), strict=True):
+            loop.start(run())
         self.started = True
 
     async def stop(self) -> None:
         """End, and close the connection."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for loop in self._loops:
+            await loop.stop()
         await self._ledger.close()
 
     # What is known ------------------------------------------------------------
@@ -127,13 +135,13 @@ class HealthWatch:
     def stuck(self) -> list[str]:
         """What of this process's own loops does not turn: nothing of it is anybody else's fault."""
         now = time.monotonic()
-        ends = [f"the loop {task.get_name()} has ended" for task in self._tasks if task.done()]
+        loops = [loop.problem for loop in self._loops if loop.problem]
         late = [
             f"{look.name} was not looked at for {now - look.judged_at:.0f} s"
             for look in self._looks.values()
-            if look.judged_at is not None and now - look.judged_at > 3 * STUCK
+            if look.judged_at is not None and now - look.judged_at > 3 * self._rhythm.stuck
         ]
-        return ends + late
+        return loops + late
 
     def health(self) -> Health:
         """What is known now. Checks that nobody judged for a while are failures."""
@@ -156,7 +164,7 @@ class HealthWatch:
             return None if ours else Check(name, Status.FAIL, "not known: never seen", severity=SEVERITIES[name])
         if told is None:
             return None
-        if now - look.judged_at > STUCK:
+        if now - look.judged_at > self._rhythm.stuck:
             words = f"this check has not run for {now - look.judged_at:.0f} s"
             return replace(told.told, status=Status.FAIL, output=words)
         return told.told
@@ -209,7 +217,7 @@ class HealthWatch:
         """One look at a part of the report. Where it does not come, the last one grows old."""
         look, began = self._looks[part], time.monotonic()
         try:
-            found = await self._ledger.call(health_part(part, self._stale_after), deadline=LOOK_DEADLINE)
+            found = await self._ledger.call(health_part(part, self._stale_after), deadline=self._rhythm.look_deadline)
         except Exception as error:
             look.failed += 1
             look.error_id = secrets.token_hex(4)
@@ -235,6 +243,7 @@ class HealthWatch:
     async def _run(self) -> None:
         ping, parts = self._looks["ping"], [self._looks[part] for part in PARTS]
         while True:
+            self._loops[0].turned()
             if ping.due_at <= time.monotonic():
                 await self.ping()
             due = [look for look in parts if look.due_at <= time.monotonic()]
@@ -252,11 +261,13 @@ class HealthWatch:
             self._fold(look.name)
 
     async def _watch_itself(self) -> None:
+        every = self._rhythm.itself
         while True:
+            self._loops[1].turned()
             before = time.monotonic()
             self._fold("process")
-            await asyncio.sleep(SELF_EVERY)
-            self.loop_lag = max(0.0, time.monotonic() - before - SELF_EVERY)
+            await asyncio.sleep(every)
+            self.loop_lag = max(0.0, time.monotonic() - before - every)
 
     async def _ask(self) -> NotReady | None:
         try:

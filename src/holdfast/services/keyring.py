@@ -15,6 +15,7 @@ from holdfast.core.api_keys import Role, is_secret, parse_key
 from holdfast.errors import DatabaseError, DatabaseUnavailable
 from holdfast.postgres import keys
 from holdfast.postgres.ledger import Executor
+from holdfast.services.background import LONGEST_TURN, Background
 
 _log = logging.getLogger("holdfast")
 
@@ -44,7 +45,15 @@ class _Known:
 class KeyRing:
     """Knows the valid keys. `in_use`: whether anybody ever made one; None while that is not known."""
 
-    def __init__(self, ledger: Executor, *, every: float = EVERY, look_every: float = LOOK_EVERY) -> None:
+    def __init__(
+        self,
+        ledger: Executor,
+        *,
+        every: float = EVERY,
+        look_every: float = LOOK_EVERY,
+        turns_within: float = LONGEST_TURN,
+    ) -> None:
+        self.loop = Background("keys", within=turns_within)
         self._ledger = ledger
         self._every = every
         self._look_every = look_every
@@ -52,24 +61,16 @@ class KeyRing:
         self._used: set[str] = set()
         self._looked_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self.in_use: bool | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its loop was started and turns no more."""
-        return self._task is not None and self._task.done()
 
     async def start(self) -> None:
         """Begin to read; returns at once."""
-        self._task = asyncio.create_task(self._run())
+        self.loop.start(self._run())
 
     async def stop(self) -> None:
         """End; the use of keys that was not noted yet is noted, if the ledger answers."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        if self.loop.is_running:
+            await self.loop.stop()
             with contextlib.suppress(DatabaseError):
                 await self._note_use()
 
@@ -132,6 +133,7 @@ class KeyRing:
 
     async def _run(self) -> None:
         while True:
+            self.loop.turned()
             try:
                 await self._look()
             except DatabaseError:

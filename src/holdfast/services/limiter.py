@@ -20,6 +20,7 @@ from holdfast.postgres import rate_limit
 from holdfast.postgres.dsn import is_rest
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alone import Alone
+from holdfast.services.background import Background
 from holdfast.services.flights import Flights
 from holdfast.services.identities import Identities, Identity, folded, hashed
 from holdfast.services.limiter_counts import Counts
@@ -149,6 +150,11 @@ class RateLimiter:
     def mode(self) -> Source:
         """Who decides now: `postgres`, or `memory` while it does not answer."""
         return "memory" if self._is_alone else "postgres"
+
+    @property
+    def loop(self) -> Background | None:
+        """What looks for Postgres in the background; None where there is none."""
+        return self._link.loop if self._link else None
 
     def report(self) -> LimiterReport:
         """How it is now; asks nobody."""

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from holdfast.errors import DatabaseError, SchemaMismatch
 from holdfast.postgres import calls, rate_limit
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.background import Background
 
 _log = logging.getLogger("holdfast")
 Row = TypeVar("Row")
@@ -67,7 +68,7 @@ class Link:
         self._late_in_a_row = 0
         self._lost = asyncio.Event()
         self._looked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.loop = Background("the rate limiter's link")
         self.has_begun = False
         self.deadline = 0.05
 
@@ -78,7 +79,7 @@ class Link:
         self._limiter.id = uuid4()
         self._lost.set()
         self._looked.clear()
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self.loop.start(self._run())
 
     async def looked(self, timeout: float) -> None:
         """Wait until the first look has ended."""
@@ -88,11 +89,7 @@ class Link:
 
     async def stop(self) -> None:
         """Say good-bye and close."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self.loop.stop()
         if self._is_up:
             with contextlib.suppress(DatabaseError, TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
@@ -141,6 +138,7 @@ class Link:
     async def _run(self) -> None:
         pause = SHORTEST_PAUSE
         while True:
+            self.loop.turned()
             try:
                 if self._lost.is_set():
                     # The first look is at once; later ones wait longer and longer, until a beat was accepted again.

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits
-from holdfast.events import Sinks
+from holdfast.errors import QueueError
+from holdfast.events import QueueLost, Sinks
 from holdfast.notify.channel import Channel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alerter import Alerter
+from holdfast.services.bell_lines import BellLines
 from holdfast.services.dlq_monitor import DlqMonitor, Sources
 from holdfast.services.health_monitor import HealthMonitor
 from holdfast.services.ringer import Ringer
 from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.services.sweeper import Sweeper
-from holdfast.sqs.bell import SqsBells
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,12 @@ class MonitorSettings:
     """What to run. Times in seconds.
 
     `stale`: look for stuck jobs, and tell of each sweep; `dlq`: watch dead letters and deliver what is to be told;
-    `bell_url`: the SQS queue to ring on.
+    `bells`: the SQS queues to ring on.
     """
 
     stale: bool = False
     dlq: bool = False
-    bell_url: str | None = None
+    bells: BellRoutes = field(default_factory=BellRoutes)
     queues: Sequence[WatchedQueue] = ()
     sources: Sources = field(default_factory=Sources)
     dlq_interval: float = 300.0
@@ -62,7 +64,7 @@ class Monitors:
         self._new_id = new_id
         self._turned = turned
         self._ledgers: list[AsyncLedger] = []
-        self._bells = SqsBells(settings.bell_url) if settings.bell_url else None
+        self._lines: BellLines | None = None
 
     async def run(self) -> None:
         tasks = [asyncio.create_task(loop.run()) for loop in self._loops()]
@@ -74,8 +76,8 @@ class Monitors:
             await asyncio.gather(*tasks, return_exceptions=True)
             for ledger in self._ledgers:
                 await ledger.close()
-            if self._bells is not None:
-                await self._bells.close()
+            if self._lines is not None:
+                await self._lines.close()
 
     def _loops(self) -> Sequence[_Loop]:
         settings, found = self._settings, list[_Loop]()
@@ -116,9 +118,14 @@ class Monitors:
                 )
             )
             found.append(Alerter(self._ledger("alerter"), self._channels, self._sinks, turned=turns.of(2)))
-        if self._bells is not None:
-            found.append(Ringer(self._ledger("ringer"), self._bells, self._sinks, turned=turns.of(3)))
+        if settings.bells:
+            ledger = self._ledger("ringer")
+            self._lines = BellLines(ledger, settings.bells, failed=self._not_rung)
+            found.append(Ringer(ledger, self._lines, self._sinks, turned=turns.of(3)))
         return found
+
+    def _not_rung(self, error: QueueError) -> None:
+        self._sinks.emit(QueueLost("ring", str(error)))
 
     def _ledger(self, name: str) -> AsyncLedger:
         ledger = AsyncLedger(self._dsn, name=f"holdfast {name}")

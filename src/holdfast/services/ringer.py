@@ -7,29 +7,33 @@ ledger lets one of them ring for a queue at a time.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 
-from holdfast.errors import DatabaseError, QueueError
-from holdfast.events import LedgerLost, QueueLost, Sinks
+from holdfast.core.bell import Bell
+from holdfast.errors import DatabaseError
+from holdfast.events import LedgerLost, Sinks
 from holdfast.postgres import calls
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.sqs.bell import SqsBells
+from holdfast.services.bell_lines import BellLines
 
 _log = logging.getLogger("holdfast")
 
 EVERY = 1.0
 #: Seconds without a claim after which a queue with due jobs is rung again.
 AGAIN_AFTER = 15.0
-LONGEST_PAUSE = 30.0
 
 
 class Ringer:
-    """Rings until cancelled. With SQS away it pauses longer and longer: jobs run all the same, since workers poll."""
+    """Rings until cancelled. A line that fails is left alone for longer and longer: jobs run all the same, by polling.
+
+    What could not be sent on a line is sent when it answers again, each queue's bells once.
+    """
 
     def __init__(
         self,
         ledger: AsyncLedger,
-        bells: SqsBells,
+        lines: BellLines,
         sinks: Sinks,
         *,
         every: float = EVERY,
@@ -37,28 +41,28 @@ class Ringer:
     ) -> None:
         self._turned = turned
         self._ledger = ledger
-        self._bells = bells
+        self._lines = lines
         self._sinks = sinks
         self._every = every
+        self._owed: dict[str, int] = {}
 
     async def run(self) -> None:
-        pause = self._every
         while True:
             self._turned()
             try:
                 await self.step()
-                pause = self._every
             except DatabaseError as error:
                 self._sinks.emit(LedgerLost("ring", str(error)))
-            except QueueError as error:
-                self._sinks.emit(QueueLost("ring", str(error)))
-                pause = min(pause * 2, LONGEST_PAUSE)
             except Exception:
                 _log.exception("the ringer failed in an unforeseen way, and goes on")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._every)
 
     async def step(self) -> int:
         """Ring for every queue that needs it; how many bells SQS took."""
-        due = await self._ledger.call(calls.queues_to_ring(AGAIN_AFTER))
-        bells = [each.queue for each in due for _ in range(each.bells)]
-        return await self._bells.ring(bells) if bells else 0
+        if not self._lines.may_ring():
+            return 0
+        for due in await self._ledger.call(calls.queues_to_ring(AGAIN_AFTER)):
+            self._owed[due.queue] = max(due.bells, self._owed.get(due.queue, 0))
+        rung = await self._lines.ring([Bell(queue) for queue, count in self._owed.items() for _ in range(count)])
+        self._owed = Counter(bell.queue for bell in rung.left)
+        return rung.sent

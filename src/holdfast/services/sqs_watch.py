@@ -1,13 +1,16 @@
 """The SQS watch: asks SQS in the background about the queues that matter here, for the health report."""
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.core.health import SqsQueue
 from holdfast.errors import QueueError
+from holdfast.services.background import Background
 from holdfast.sqs.client import Sqs, queue_name
+
+_log = logging.getLogger("holdfast")
 
 #: Seconds: between looks where all is well, and where it is not, and until one is given up.
 EVERY = 10.0
@@ -30,29 +33,20 @@ class SqsWatch:
         self._queues = queues
         self._clients = {queue.url: Sqs(queue.url) for queue in queues}
         self._seen: dict[str, SqsQueue] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.loop = Background("SQS queues")
 
     @property
     def seen(self) -> tuple[SqsQueue, ...]:
         """The last answer about each queue that was asked about."""
         return tuple(self._seen[queue.url] for queue in self._queues if queue.url in self._seen)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether its loop was started and turns no more."""
-        return self._task is not None and self._task.done()
-
     async def start(self) -> None:
         """Begin to ask; returns at once."""
-        self._task = asyncio.create_task(self._run())
+        self.loop.start(self._run())
 
     async def stop(self) -> None:
         """End, and close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self.loop.stop()
         for client in self._clients.values():
             await client.close()
 
@@ -63,6 +57,7 @@ class SqsWatch:
 
     async def _run(self) -> None:
         while True:
+            self.loop.turned()
             await self.step()
             await asyncio.sleep(SOON if any(queue.problem for queue in self.seen) else EVERY)
 
@@ -75,4 +70,7 @@ class SqsWatch:
             return SqsQueue(name, queue.role, f"SQS did not answer within {DEADLINE:g} s")
         except QueueError as error:
             return SqsQueue(name, queue.role, str(error))
+        except Exception:
+            _log.exception("queue %s could not be asked, for an unforeseen reason", name)
+            return SqsQueue(name, queue.role, "it could not be asked, for an unforeseen reason; see the log")
         return SqsQueue(name, queue.role, None, found.visible, found.in_flight)

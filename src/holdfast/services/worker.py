@@ -20,16 +20,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
 from uuid import UUID
 
+from holdfast.core.bell import BellRoutes
 from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
 from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
-    ForeignMessageHeard,
     JobFailed,
     LeaseWasLost,
     LedgerLost,
-    QueueLost,
     Sinks,
     TrustChanged,
     WorkerCondemned,
@@ -44,6 +43,7 @@ from holdfast.services.ahead import Ahead
 from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
+from holdfast.services.ears import Ears
 from holdfast.services.isolation import Isolation
 from holdfast.services.job_counts import JobCounts
 from holdfast.services.periodic import Periodic
@@ -55,8 +55,6 @@ from holdfast.services.scheduler import Scheduler
 from holdfast.services.settler import Settler
 from holdfast.services.sweeper import Sweeper
 from holdfast.services.watchdog import Watchdog
-from holdfast.sqs.bell import WAIT, SqsListener
-from holdfast.sqs.client import queue_name
 
 if TYPE_CHECKING:  # its package is an extra
     from holdfast.instrument.otel import Telemetry
@@ -90,7 +88,7 @@ class WorkerSettings:
     condemn_after: float = 30.0
     keep_finished: float = 7 * 86400.0
     keep_dead: float = 90 * 86400.0
-    bell_url: str | None = None
+    bells: BellRoutes = field(default_factory=BellRoutes)
     timings: LeaseTimings = field(default_factory=LeaseTimings)
     sweep: bool = True
     quarantine: bool = False
@@ -207,8 +205,16 @@ class Worker:
             loop.create_task(self._counts.run()),
             loop.create_task(Bell(self._dsn, settings.queues, self._ring).listen(f"holdfast bell {self._id}")),
         ]
-        listener = self._listener()
-        listening = loop.create_task(listener.listen()) if listener else None
+        ears = Ears(
+            self._ledger,
+            BellRoutes() if settings.quarantine else settings.bells,
+            settings.queues,
+            self._sinks,
+            rung=self._ring,
+            has_room=lambda: self._ledger_answers and self._free_slots() > 0,
+            heard=self._telemetry.heard if self._telemetry else None,
+        )
+        ears.start()
         if settings.sweep:
             sweeper = Sweeper(
                 self._ledger, self._sinks, interval=settings.sweep_interval, stale_after=settings.stale_after
@@ -221,8 +227,7 @@ class Worker:
             helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))
         try:
             await self._claim_loop()
-            if listener is not None:
-                listener.stop()
+            ears.stop()
             leftovers = await self._drain()
             await self._counts.tell()
             return await self._end(leftovers)
@@ -234,11 +239,7 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if listener is not None and listening is not None:
-                listener.stop()
-                # A long poll is not cancelled while it waits: what it was just given would be hidden from everybody.
-                await asyncio.wait({listening}, timeout=WAIT + 1)
-                listening.cancel()
+            await ears.close()
             await asyncio.to_thread(beat.stop)
             self._watchdog.stop()
             self._deadlines.close()
@@ -246,19 +247,6 @@ class Worker:
             await self._ends.close()
             await self._ledger.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _listener(self) -> SqsListener | None:
-        url = self._settings.bell_url
-        if url is None or self._settings.quarantine:
-            return None
-        return SqsListener(
-            url,
-            self._settings.queues,
-            rung=self._ring,
-            has_room=lambda: self._ledger_answers and self._free_slots() > 0,
-            failed=lambda error: self._sinks.emit(QueueLost("listen", str(error))),
-            foreign=lambda: self._sinks.emit(ForeignMessageHeard(queue_name(url))),
-        )
 
     def _from_thread(self, callback: Callable[P, None]) -> Callable[P, None]:
         """The callback, to be called from any thread; it runs in the loop's. A loop that has ended needs no news."""

@@ -5,28 +5,43 @@ and a claim has one path whatever woke the worker. So a bell is deleted as soon 
 """
 
 import asyncio
+import contextlib
+import logging
+import os
+import random
 from collections.abc import Callable, Sequence
 
-from holdfast.core.bell import make_bell, read_bell
-from holdfast.errors import QueueError
-from holdfast.sqs.client import Sqs
+from holdfast.core.bell import Bell, make_bell, read_bell
+from holdfast.core.breaker import Breaker
+from holdfast.errors import QueueError, QueueUnavailable
+from holdfast.sqs.client import Message, NewMessage, Sqs, queue_name
 
-#: Seconds: of a long poll, of a pause after an error, and between looks at whether there is room again.
+_log = logging.getLogger("holdfast")
+
+#: Seconds: of a long poll (a worker that ends waits for the one under way), and between looks at whether there is room.
 WAIT = 5
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 NO_ROOM = 0.5
+#: The attribute of a bell that tells its trace, and the variable in which AWS's runtimes hand a program its own.
+TRACEPARENT, XRAY = "traceparent", "_X_AMZN_TRACE_ID"
 
 
 class SqsBells:
-    """Sends bells to one SQS queue."""
+    """Sends bells to one SQS queue, never with a delay: what is not due yet waits in the ledger."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._sqs = Sqs(url)
+        self.queue = queue_name(url)
 
-    async def ring(self, queues: Sequence[str]) -> int:
-        """Send one bell for each place in `queues`; how many SQS took. Raises `QueueError`."""
-        return await self._sqs.send(self._url, [make_bell(queue) for queue in queues])
+    async def ring(self, bells: Sequence[Bell]) -> list[Bell]:
+        """Send bells; those that SQS refused one by one. Raises `QueueError`."""
+        refused = await self._sqs.send(self._url, [_message(bell) for bell in bells])
+        return [bells[each.place] for each in refused]
+
+    async def unheard(self) -> int:
+        """How many bells lie there, about. Raises `QueueError`."""
+        found = await self._sqs.attributes(self._url)
+        return found.visible + found.in_flight
 
     async def close(self) -> None:
         await self._sqs.close()
@@ -35,8 +50,10 @@ class SqsBells:
 class SqsListener:
     """Waits for bells and calls `rung`.
 
-    `has_room` says whether a job could be started: without it no bell is taken, so that another worker hears it. At the
-    first message that is no bell it stops for good and calls `foreign`: the queue is somebody else's.
+    `has_room` says whether a job could be started: without it no bell is taken, and one that comes too late is given
+    back, so that another worker hears it. At the first message that is no bell it stops for good and calls `foreign`:
+    the queue is somebody else's. `clean` is called once, when the queue is first found empty; `heard` with the traces
+    (traceparent) of bells. `failed` is told from the second failure in a row on: one alone is a moment's trouble.
     """
 
     def __init__(
@@ -48,6 +65,9 @@ class SqsListener:
         has_room: Callable[[], bool],
         failed: Callable[[QueueError], None],
         foreign: Callable[[], None],
+        clean: Callable[[], None] = lambda: None,
+        heard: Callable[[Sequence[str]], None] = lambda _: None,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._url = url
         self._queues = frozenset(queues)
@@ -55,6 +75,11 @@ class SqsListener:
         self._has_room = has_room
         self._failed = failed
         self._foreign = foreign
+        self._clean = clean
+        self._heard = heard
+        self._dice = dice
+        self._was_clean = False
+        self._breaker = Breaker()
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -63,44 +88,76 @@ class SqsListener:
 
     async def listen(self) -> None:
         """Listen until stopped."""
-        sqs = Sqs(self._url)
-        pause, failures = FIRST_PAUSE, 0
+        sqs, is_ours = Sqs(self._url, wait=WAIT), True
         try:
-            while not self._stopped.is_set():
-                if not self._has_room():
+            while is_ours and not self._stopped.is_set():
+                if self._has_room():
+                    is_ours = await self._turn(sqs)
+                else:
                     await self._rest(NO_ROOM)
-                    continue
-                try:
-                    is_ours = await self._hear(sqs)
-                except QueueError as error:
-                    failures += 1
-                    if failures > 1:  # one alone is a moment's trouble
-                        self._failed(error)
-                    await self._rest(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
-                    continue
-                if not is_ours:
-                    self._foreign()
-                    return
-                pause, failures = FIRST_PAUSE, 0
         finally:
             await sqs.close()
+        if not is_ours:
+            self._foreign()
 
-    async def _hear(self, sqs: Sqs) -> bool:
+    async def _turn(self, sqs: Sqs) -> bool:
+        """Listen once, and rest where that failed; whether the queue is ours, as far as is known."""
+        try:
+            is_ours = await self._listen_once(sqs)
+        except QueueError as error:
+            await self._pause(error)
+        except Exception:
+            _log.exception("listening for bells failed in an unforeseen way, and goes on")
+            await self._pause(None)
+        else:
+            self._breaker = self._breaker.succeeded()
+            return is_ours
+        return True
+
+    async def _listen_once(self, sqs: Sqs) -> bool:
         messages = await sqs.receive(self._url, wait=WAIT)
+        if not messages and not self._was_clean:
+            self._was_clean = True
+            self._clean()
         bells = [message for message in messages if read_bell(message.body) is not None]
-        strangers = [message.receipt for message in messages if read_bell(message.body) is None]
-        if bells:
-            # Deleted before the claim: what it said is known now, and the ledger is asked anyway.
-            await sqs.delete(self._url, [bell.receipt for bell in bells])
-            if any(read_bell(bell.body) in self._queues for bell in bells):
-                self._rung()
+        strangers = [message for message in messages if read_bell(message.body) is None]
         if strangers:
-            await sqs.release(self._url, strangers)
+            await self._give_back(sqs, strangers)
+        if bells and (self._stopped.is_set() or not self._has_room()):
+            await self._give_back(sqs, bells)
+        elif bells:
+            await self._take(sqs, bells)
         return not strangers
 
-    async def _rest(self, seconds: float) -> None:
+    async def _take(self, sqs: Sqs, bells: Sequence[Message]) -> None:
+        """Deleted before the claim: what they said is known now, and the ledger is asked whether or not that worked."""
         try:
+            left = await sqs.delete(self._url, [bell.receipt for bell in bells])
+            left = await sqs.delete(self._url, left) if left else left
+        finally:
+            if any(read_bell(bell.body) in self._queues for bell in bells):
+                self._rung()
+            self._heard([bell.attributes[TRACEPARENT] for bell in bells if TRACEPARENT in bell.attributes])
+        if left:
+            name = queue_name(self._url)
+            self._failed(QueueUnavailable(f"SQS did not delete {len(left)} bells of {name!r}: they will come again"))
+
+    async def _give_back(self, sqs: Sqs, messages: Sequence[Message]) -> None:
+        """What SQS does not take back is seen again when its visibility timeout is over."""
+        with contextlib.suppress(QueueError):
+            await sqs.release(self._url, [message.receipt for message in messages])
+
+    async def _pause(self, error: QueueError | None) -> None:
+        self._breaker = self._breaker.failed(0.0, self._dice())
+        if error is not None and self._breaker.failures > 1:
+            self._failed(error)
+        await self._rest(self._breaker.until)
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
-        except TimeoutError:
-            return
+
+
+def _message(bell: Bell) -> NewMessage:
+    attributes = {} if bell.traceparent is None else {TRACEPARENT: bell.traceparent}
+    return NewMessage(make_bell(bell.queue), attributes, os.environ.get(XRAY) or None)

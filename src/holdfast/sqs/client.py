@@ -3,24 +3,26 @@
 The SDK's usual chain gives credentials, region and endpoint. Its defaults can wait for five minutes on an endpoint that
 hangs; ours are the standard retries with three attempts, 3 s to connect, and 10 s for a call with its retries, beyond
 the wait that was asked for. A queue's own address decides where a client connects, unless it is one of AWS's.
+What carries the calls out is one of two clients (connection.py).
 """
 
 import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from holdfast.errors import ConfigurationError, QueueNotFound, QueueRefused, QueueUnavailable
+from holdfast.errors import ConfigurationError, QueueError, QueueRefused, QueueUnavailable
+from holdfast.sqs.connection import Connect, Connection, connect
+from holdfast.sqs.translation import translated
 
-#: Entries of a batch call; seconds to connect, to read beyond a wait, and for a call with all its retries.
+#: Entries of a batch call; seconds to read beyond a wait, and for a call with all its retries.
 BATCH = 10
-CONNECT, READ = 3, 5
+READ = 5
 CALL = 10
 LONGEST_WAIT = 20
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -77,137 +79,168 @@ def check_queue_url(url: str, *, setting: str, fifo: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class NewMessage:
+    """A message to send. `attributes` are texts by name; `trace` is an X-Ray header, passed on as AWSTraceHeader."""
+
+    body: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An entry of a batch that SQS refused. `is_ours`: sent again as it is, it is refused again."""
+
+    place: int
+    code: str
+    is_ours: bool
+
+
 class Sqs:
-    """SQS as seen from one queue's URL: its region and endpoint. Opens its client on first use; `close` when done."""
+    """SQS as seen from one queue's URL: its region and endpoint. Opens its client on first use; `close` when done.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client: Any = None
-        self._open = contextlib.AsyncExitStack()
+    url: that of a queue, of an endpoint, or "": then the SDK's chain says which endpoint and, without `region`, where.
+    wait: the longest wait of a receive, in seconds. An answer that is 5 s later than that is given up.
+    connect: makes the client; by default one of aiobotocore where that is installed, else one of boto3 in threads.
+    """
 
-    async def send(self, url: str, bodies: Sequence[str]) -> int:
-        """Send messages, in batches of 10; how many were taken. Those that SQS refuses one by one are not counted."""
-        taken = 0
-        for start in range(0, len(bodies), BATCH):
+    def __init__(
+        self, url: str, *, wait: int = LONGEST_WAIT, connect: Connect = connect, region: str | None = None
+    ) -> None:
+        self._place = {**_place(url), **({"region_name": region} if region else {})}
+        self._wait = min(wait, LONGEST_WAIT)
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    async def send(self, url: str, messages: Sequence[str | NewMessage]) -> list[Refused]:
+        """Send messages, in batches of 10; those that SQS refused, each by its place in `messages`."""
+        refused: list[Refused] = []
+        for start in range(0, len(messages), BATCH):
             entries = [
-                {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies[start : start + BATCH])
+                {"Id": str(number), **_entry(message)} for number, message in enumerate(messages[start : start + BATCH])
             ]
-            async with self._calling(url) as client:
-                answer = await client.send_message_batch(QueueUrl=url, Entries=entries)
-            taken += len(answer.get("Successful", []))
-        return taken
+            answer = await self._call(url, "send_message_batch", Entries=entries)
+            refused += [
+                Refused(start + int(each["Id"]), str(each.get("Code", "")), bool(each.get("SenderFault")))
+                for each in answer.get("Failed", [])
+            ]
+        return refused
 
     async def receive(self, url: str, *, wait: int = 0, visibility: int | None = None) -> list[Message]:
         """Up to 10 messages, waiting up to `wait` seconds for the first; `visibility` seconds hidden from others.
 
-        Never cancel it: the message would be given to a connection that is gone, and stay hidden.
+        Who is cancelled here, or waits in vain, leaves the call to its end, and what it still brings is given back: cut
+        off, it would be handed to a connection that is gone, and stay hidden.
         """
-        options = {} if visibility is None else {"VisibilityTimeout": visibility}
-        async with self._calling(url, wait=wait) as client:
-            answer = await client.receive_message(
-                QueueUrl=url,
-                MaxNumberOfMessages=BATCH,
-                WaitTimeSeconds=min(wait, LONGEST_WAIT),
-                MessageAttributeNames=["All"],
-                AttributeNames=["All"],
-                **options,
-            )
-        return [_message(each) for each in answer.get("Messages", [])]
+        wait, options = min(wait, self._wait), {} if visibility is None else {"VisibilityTimeout": visibility}
+        arguments = {
+            "QueueUrl": url,
+            "MaxNumberOfMessages": BATCH,
+            "WaitTimeSeconds": wait,
+            "MessageAttributeNames": ["All"],
+            "AttributeNames": ["All"],
+            **options,
+        }
+        asked = asyncio.create_task(self._carry_out(queue_name(url) or url, None, "receive_message", arguments))
+        try:
+            await asyncio.wait({asked}, timeout=wait + CALL)
+        except asyncio.CancelledError:
+            self._abandon(url, asked)
+            raise
+        if not asked.done():
+            self._abandon(url, asked)
+            raise QueueUnavailable(f"SQS does not answer for queue {queue_name(url)!r} within {wait + CALL:g} s")
+        return [_message(each) for each in asked.result().get("Messages", [])]
 
     async def delete(self, url: str, receipts: Sequence[str]) -> list[str]:
         """Delete messages; the receipts that SQS refused."""
-        failed: list[str] = []
-        for start in range(0, len(receipts), BATCH):
-            part = receipts[start : start + BATCH]
-            entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(part)]
-            async with self._calling(url) as client:
-                answer = await client.delete_message_batch(QueueUrl=url, Entries=entries)
-            failed += [part[int(each["Id"])] for each in answer.get("Failed", [])]
-        return failed
+        return await self._each(url, "delete_message_batch", receipts, {})
 
     async def release(self, url: str, receipts: Sequence[str], *, visibility: int = 0) -> list[str]:
         """Give messages back, to be seen again after `visibility` seconds; the receipts that SQS refused."""
-        failed: list[str] = []
-        for start in range(0, len(receipts), BATCH):
-            part = receipts[start : start + BATCH]
-            entries = [
-                {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": visibility}
-                for number, receipt in enumerate(part)
-            ]
-            async with self._calling(url) as client:
-                answer = await client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
-            failed += [part[int(each["Id"])] for each in answer.get("Failed", [])]
-        return failed
+        return await self._each(url, "change_message_visibility_batch", receipts, {"VisibilityTimeout": visibility})
 
     async def attributes(self, url: str) -> QueueAttributes:
         """What SQS says of the queue."""
-        async with self._calling(url) as client:
-            answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        return _attributes(answer.get("Attributes", {}), url)
+        try:
+            answer = await self._call(url, "get_queue_attributes", AttributeNames=["All"])
+            return _attributes(answer["Attributes"], url)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise QueueUnavailable(f"what answers for queue {queue_name(url)!r} is not SQS") from error
 
     async def tags(self, url: str) -> dict[str, str]:
         """The queue's tags."""
-        async with self._calling(url) as client:
-            answer = await client.list_queue_tags(QueueUrl=url)
-        return dict(answer.get("Tags") or {})
+        return dict((await self._call(url, "list_queue_tags")).get("Tags") or {})
 
     async def url_of(self, arn: str) -> str:
         """The URL of the queue with this ARN, in this region."""
         if arn.count(":") != 5:
             raise QueueRefused(f"{arn[:100]!r} is no ARN of a queue")
         *_, account, name = arn.split(":")
-        async with self._calling(name) as client:
-            answer = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        owner = {"QueueName": name, "QueueOwnerAWSAccountId": account}
+        answer = await self._carry_out(name, CALL, "get_queue_url", owner)
         return str(answer["QueueUrl"])
+
+    async def url_named(self, name: str) -> str:
+        """The URL of this account's queue of that name. Raises `QueueNotFound`."""
+        return str((await self._carry_out(name, CALL, "get_queue_url", {"QueueName": name}))["QueueUrl"])
+
+    async def set_attributes(self, url: str, attributes: Mapping[str, str]) -> None:
+        """Change settings of a queue."""
+        await self._call(url, "set_queue_attributes", Attributes=dict(attributes))
+
+    async def tag(self, url: str, tags: Mapping[str, str]) -> None:
+        """Tag a queue."""
+        await self._call(url, "tag_queue", Tags=dict(tags))
 
     async def create(self, name: str, attributes: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Make a queue, or find the equal one that is there; its URL."""
-        async with self._calling(name) as client:
-            answer = await client.create_queue(QueueName=name, Attributes=dict(attributes), tags=dict(tags))
+        wanted = {"QueueName": name, "Attributes": dict(attributes), "tags": dict(tags)}
+        answer = await self._carry_out(name, CALL, "create_queue", wanted)
         return str(answer["QueueUrl"])
 
     async def close(self) -> None:
-        """Close the client's connections."""
-        self._client = None
-        await self._open.aclose()
+        """Let receives that nobody waits for come to their end, within their time, and close the connections."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=self._wait + READ)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
-    @asynccontextmanager
-    async def _calling(self, url: str, *, wait: float = 0) -> AsyncIterator[Any]:
-        """The client, with what it raises turned into errors of ours, which hold no account and no secret."""
-        from botocore import exceptions
+    async def _each(self, url: str, operation: str, receipts: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        failed: list[str] = []
+        for start in range(0, len(receipts), BATCH):
+            part = receipts[start : start + BATCH]
+            entries = [{"Id": str(number), "ReceiptHandle": receipt, **options} for number, receipt in enumerate(part)]
+            answer = await self._call(url, operation, Entries=entries)
+            failed += [part[int(each["Id"])] for each in answer.get("Failed", [])]
+        return failed
 
-        name, within = queue_name(url) or url, wait + CALL
-        try:
-            if self._client is None:
-                self._client = await self._connect()
+    def _abandon(self, url: str, asked: "asyncio.Task[Mapping[str, Any]]") -> None:
+        task = asyncio.get_running_loop().create_task(self._give_back(url, asked))
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+
+    async def _give_back(self, url: str, asked: "asyncio.Task[Mapping[str, Any]]") -> None:
+        with contextlib.suppress(QueueError):
+            receipts = [each["ReceiptHandle"] for each in (await asked).get("Messages", [])]
+            if receipts:
+                await self.release(url, receipts)
+
+    async def _call(self, url: str, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        """A call about the queue at this URL, within its time."""
+        return await self._carry_out(queue_name(url) or url, CALL, operation, {"QueueUrl": url, **arguments})
+
+    async def _carry_out(
+        self, queue: str, within: float | None, operation: str, arguments: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        if self._connection is None:
+            self._connection = self._connect(self._place, read=self._wait + READ)
+        with translated(queue, within, self._connection):
             async with asyncio.timeout(within):
-                yield self._client
-        except exceptions.ClientError as error:
-            if self._client is not None and isinstance(error, self._client.exceptions.QueueDoesNotExist):
-                raise QueueNotFound(f"there is no queue {name!r} at this endpoint and account") from error
-            raise _refusal(name, error.response.get("Error", {})) from error
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise QueueRefused("no AWS credentials were found: set AWS_ACCESS_KEY_ID or a role") from error
-        except exceptions.ProfileNotFound as error:
-            raise QueueRefused("AWS_PROFILE names a profile that does not exist on this machine") from error
-        except TimeoutError as error:
-            raise QueueUnavailable(f"SQS does not answer for queue {name!r} within {within:g} s") from error
-        except (exceptions.BotoCoreError, OSError) as error:
-            raise QueueUnavailable(f"SQS does not answer for queue {name!r}: {type(error).__name__}") from error
-
-    async def _connect(self) -> Any:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
-        config = AioConfig(
-            retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=CONNECT,
-            read_timeout=LONGEST_WAIT + READ,
-            max_pool_connections=10,
-        )
-        return await self._open.enter_async_context(
-            get_session().create_client("sqs", config=config, **_place(self._url))
-        )
+                return await self._connection.call(operation, arguments)
 
 
 def _place(url: str) -> dict[str, str]:
@@ -216,6 +249,8 @@ def _place(url: str) -> dict[str, str]:
     host = parts.hostname or ""
     labels = host.split(".")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not host:
+        return {}
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return {"region_name": labels[1] if labels[0] == "sqs" else region or "us-east-1"}
     place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region or "us-east-1"}
@@ -225,18 +260,17 @@ def _place(url: str) -> dict[str, str]:
     return place
 
 
-def _refusal(name: str, error: Mapping[str, Any]) -> QueueRefused | QueueUnavailable:
-    code = str(error.get("Code", ""))
-    if "Throttl" in code or code in (
-        "ServiceUnavailable",
-        "InternalFailure",
-        "InternalError",
-        "RequestTimeout",
-        "500",
-        "503",
-    ):
-        return QueueUnavailable(f"SQS does not serve queue {name!r} now: {code}")
-    return QueueRefused(f"SQS refuses this for queue {name!r}: {code}")
+def _entry(message: str | NewMessage) -> dict[str, Any]:
+    if isinstance(message, str):
+        return {"MessageBody": message}
+    entry: dict[str, Any] = {"MessageBody": message.body}
+    if message.attributes:
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
+        }
+    if message.trace is not None:
+        entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": message.trace}}
+    return entry
 
 
 def _message(found: Mapping[str, Any]) -> Message:
@@ -259,7 +293,7 @@ def _message(found: Mapping[str, Any]) -> Message:
 def _attributes(found: Mapping[str, str], url: str) -> QueueAttributes:
     policy = json.loads(found.get("RedrivePolicy") or "{}")
     return QueueAttributes(
-        arn=found.get("QueueArn", ""),
+        arn=found["QueueArn"],
         visible=int(found.get("ApproximateNumberOfMessages", 0)),
         in_flight=int(found.get("ApproximateNumberOfMessagesNotVisible", 0)),
         delayed=int(found.get("ApproximateNumberOfMessagesDelayed", 0)),

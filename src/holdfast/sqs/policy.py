@@ -1,7 +1,9 @@
-"""The IAM policy that each part of a queue's use needs: what to paste where AWS refuses."""
+"""The IAM policies that using queues needs: by what a queue is, to paste where AWS refuses; and by who uses it."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 _ALWAYS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags")
@@ -27,11 +29,67 @@ def statement(url: str, role: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Grant:
+    """What a role may do with one of the two queues."""
+
+    of_dead_letters: bool
+    actions: Sequence[str]
+
+
+#: Who does what with a queue for bells and its dead-letter queue.
+ROLES: Mapping[str, Sequence[Grant]] = {
+    "api": (Grant(False, ("sqs:SendMessage",)),),
+    "worker": (Grant(False, ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")),),
+    "monitor": (
+        Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ListQueueTags")),
+        Grant(
+            True,
+            ("sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"),
+        ),
+    ),
+    "redriver": (
+        Grant(False, ("sqs:SendMessage",)),
+        Grant(
+            True,
+            ("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),
+        ),
+    ),
+}
+
+
+def role_policy(role: str, arn: str, dead_arn: str) -> dict[str, Any]:
+    """The policy that a role needs, as IAM reads it.
+
+    >>> role_policy("api", "arn:aws:sqs:eu-west-1:1:bells", "")["Statement"][0]["Action"]
+    ['sqs:SendMessage']
+    """
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": list(grant.actions),
+                "Resource": dead_arn if grant.of_dead_letters else arn,
+            }
+            for grant in ROLES[role]
+        ],
+    }
+
+
+def arn_in(region: str | None, name: str) -> str:
+    """The ARN of a queue that is not there yet: what is not known of it stays to be filled in."""
+    return f"arn:{_partition(region or '')}:sqs:{region or 'REGION'}:ACCOUNT:{name}"
+
+
 def _arn(url: str) -> str:
     """The queue's ARN, as its URL tells it; a * where that does not tell."""
     parts = urlsplit(url)
     labels, path = (parts.hostname or "").split("."), parts.path.strip("/").split("/")
     region = labels[1] if len(labels) > 2 and labels[0] == "sqs" else "*"
     account, name = path if len(path) == 2 else ("*", path[-1])
-    partition = "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
-    return f"arn:{partition}:sqs:{region}:{account}:{name}"
+    return f"arn:{_partition(region)}:sqs:{region}:{account}:{name}"
+
+
+def _partition(region: str) -> str:
+    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"

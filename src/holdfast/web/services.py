@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limiter, Limits, Pool, Process
 from holdfast.core.kind import Kind
 from holdfast.core.ratelimit import Policy
 from holdfast.postgres.ledger import LedgerPool
+from holdfast.services.background import LONGEST_TURN
+from holdfast.services.bell_lines import lines_of_enqueuer
 from holdfast.services.enqueuer import Enqueuer
-from holdfast.services.health import HealthWatch
+from holdfast.services.health import HealthWatch, Rhythm
 from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import LimiterReport, RateLimiter
 from holdfast.services.sqs_watch import SqsWatch, WatchedQueue
-from holdfast.sqs.bell import SqsBells
 from holdfast.web.identity import Network
 
 #: Connections for requests; health and limiter have one each of their own.
@@ -40,7 +42,8 @@ class ApiSettings:
     trusted_proxies: Sequence[Network] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    bell_url: str | None = None
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    bells: BellRoutes = field(default_factory=BellRoutes)
     sqs_queues: Sequence[WatchedQueue] = ()
     channels: Sequence[str] = ()
 
@@ -51,16 +54,18 @@ class ApiServices:
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings
         self.ledger = LedgerPool(settings.dsn, size=POOL, name="holdfast api", deadline=settings.timeout)
-        self._bells = SqsBells(settings.bell_url) if settings.bell_url else None
-        self.enqueuer = Enqueuer(self.ledger, self._bells.ring if self._bells else None)
+        self._lines = lines_of_enqueuer(self.ledger, settings.bells)
+        self.enqueuer = Enqueuer(self.ledger, self._lines.ring if self._lines else None)
         self.sqs = SqsWatch(settings.sqs_queues)
         self.limiter = RateLimiter(settings.dsn)
-        self.ring = KeyRing(self.ledger)
+        # A turn of it makes two calls, and an outage is no reason to restart anything.
+        self.ring = KeyRing(self.ledger, turns_within=LONGEST_TURN + 2 * settings.timeout)
         self.watch = HealthWatch(
             settings.dsn,
             schema_version=settings.schema_version,
             stale_after=settings.stale_after,
             limits=settings.limits,
+            rhythm=settings.rhythm,
             process=self._process,
         )
 
@@ -78,13 +83,13 @@ class ApiServices:
 
     def stuck(self) -> list[str]:
         """Which of the loops in the background do not turn; each is to turn for as long as the process lives."""
-        ended = {"keys": self.ring.has_ended, "SQS queues": self.sqs.has_ended}
-        return self.watch.stuck() + [f"the loop of {name} has ended" for name, has_ended in ended.items() if has_ended]
+        loops = [self.ring.loop, self.sqs.loop, *([self.limiter.loop] if self.limiter.loop else [])]
+        return self.watch.stuck() + [loop.problem for loop in loops if loop.problem]
 
     async def _write_out(self) -> None:
         await self.enqueuer.idle()
-        if self._bells is not None:
-            await self._bells.close()
+        if self._lines is not None:
+            await self._lines.close()
 
     def _process(self) -> Process:
         return Process(

@@ -1,7 +1,7 @@
 """What checks are given: the ways to a deployment, and what it should look like from here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from pydantic import SecretStr
@@ -10,6 +10,19 @@ from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.migrator import Target
 from holdfast.services.restarts import Here
 from holdfast.services.sqs_watch import WatchedQueue
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited for what others do, in seconds.
+
+    `canary`: until a job has ended; `notice`: until a death was told, which is looked for each 15 s, among what is 15 s
+    old; `counts`: until processes have told the ledger what they decided in memory, which they do each second.
+    """
+
+    canary: float = 15.0
+    notice: float = 90.0
+    counts: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Deployment:
     target: Target | None = None
     https: str | None = None
     canary: str | None = None
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def authorisation(self) -> dict[str, str]:

@@ -18,18 +18,17 @@ from holdfast.postgres import calls, reads
 from holdfast.postgres.examine import forget_canary, notices_of_death
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.canary import canary_kind
+from holdfast.services.checks.deployment import Deployment
 
 NAMES: Mapping[str, str] = {"e2e.timing": "end to end", "e2e.death": "end to end"}
 _COMPONENT = "end to end"
-#: Seconds: that a canary may take, that a claim takes at most where all is well, and that a notice may take: a death is
-#: looked for each 15 s, among what is 15 s old.
-PATIENCE = 15.0
+#: Seconds that a claim takes at most where all is well.
 SLOW_CLAIM = 5.0
-NOTICE_PATIENCE = 90.0
 
 
-async def check_timing(ledger: AsyncLedger, report: Report, new_id: Callable[[], UUID]) -> Finding:
+async def check_timing(deployment: Deployment, report: Report, new_id: Callable[[], UUID]) -> Finding:
     """Send a canary, and tell how long enqueue, claim and finish took."""
+    ledger, patience = deployment.ledger, deployment.patience.canary
     id, code = "e2e.timing", "enqueue, claim, finish"
     queue = _served(report)
     if queue is None:
@@ -39,10 +38,10 @@ async def check_timing(ledger: AsyncLedger, report: Report, new_id: Callable[[],
     await ledger.call(calls.enqueue_many([_canary(job_id, queue)]))
     wrote = time.monotonic() - began
     await ledger.call(calls.ring([queue]))
-    if not await _ends(ledger, job_id, "succeeded"):
+    if not await _ends(ledger, job_id, "succeeded", patience):
         await ledger.call(calls.cancel_jobs([job_id]))
         fix = "holdfast workers list; holdfast probe on their host"
-        found = f"a canary through {queue} did not succeed within {PATIENCE:g} s"
+        found = f"a canary through {queue} did not succeed within {patience:g} s"
         return Finding(id, _COMPONENT, Verdict.FAIL, found, code, fix)
     (job,) = await ledger.call(reads.job(job_id))
     assert job.claimed_at is not None
@@ -58,8 +57,9 @@ async def check_timing(ledger: AsyncLedger, report: Report, new_id: Callable[[],
     return Finding(id, _COMPONENT, Verdict.PASS, found, code)
 
 
-async def check_death(ledger: AsyncLedger, report: Report, new_id: Callable[[], UUID]) -> Finding:
+async def check_death(deployment: Deployment, report: Report, new_id: Callable[[], UUID]) -> Finding:
     """Send a canary that must die, and wait until the notice of its death was delivered."""
+    ledger, patience = deployment.ledger, deployment.patience
     id, code = "e2e.death", "a death is collected, becomes an incident, and is told"
     queue = _served(report)
     if queue is None:
@@ -70,21 +70,21 @@ async def check_death(ledger: AsyncLedger, report: Report, new_id: Callable[[], 
     await ledger.call(calls.enqueue_many([_canary(job_id, queue, f'{{"dies_{word}": true}}')]))
     await ledger.call(calls.ring([queue]))
     try:
-        if not await _ends(ledger, job_id, "dead"):
+        if not await _ends(ledger, job_id, "dead", patience.canary):
             fix = "holdfast jobs list --kind holdfast.canary, then: holdfast jobs show ID"
-            return Finding(
-                id, _COMPONENT, Verdict.FAIL, f"a canary that must die did not within {PATIENCE:g} s", code, fix
-            )
-        return await _told(ledger, job_id, began, id, code)
+            found = f"a canary that must die did not within {patience.canary:g} s"
+            return Finding(id, _COMPONENT, Verdict.FAIL, found, code, fix)
+        return await _told(deployment, job_id, began, id, code)
     finally:
         await ledger.call(calls.cancel_jobs([job_id]))
         await ledger.call(forget_canary(job_id))
 
 
-async def _told(ledger: AsyncLedger, job_id: UUID, began: float, id: str, code: str) -> Finding:
-    end = time.monotonic() + NOTICE_PATIENCE
+async def _told(deployment: Deployment, job_id: UUID, began: float, id: str, code: str) -> Finding:
+    patience = deployment.patience.notice
+    end = time.monotonic() + patience
     while True:
-        notices = await ledger.call(notices_of_death(job_id))
+        notices = await deployment.ledger.call(notices_of_death(job_id))
         if notices and all(notice.delivered_at for notice in notices):
             channels = ", ".join(notice.channel for notice in notices)
             found = f"told by {channels} {time.monotonic() - began:.0f} s after it was written"
@@ -93,7 +93,7 @@ async def _told(ledger: AsyncLedger, job_id: UUID, began: float, id: str, code: 
             break
         await asyncio.sleep(0.25)
     failed = [f"{notice.channel}: {notice.error or 'not tried yet'}" for notice in notices if not notice.delivered_at]
-    found = f"its death was not told within {NOTICE_PATIENCE:g} s: {'; '.join(failed) or 'no incident was opened'}"
+    found = f"its death was not told within {patience:g} s: {'; '.join(failed) or 'no incident was opened'}"
     fix = "does the alerter run (holdfast monitor dlq, or a worker with monitors), and is SLACK_WEBHOOK_URL right?"
     return Finding(
         id, _COMPONENT, Verdict.FAIL, found, code, f"{fix} holdfast doctor --only alerts --send-test tries it"
@@ -111,8 +111,8 @@ def _canary(id: UUID, queue: str, arguments: str = "{}") -> calls.NewJob:
     return calls.NewJob(id, queue, CANARY, arguments, policy, priority=kind.priority)
 
 
-async def _ends(ledger: AsyncLedger, job_id: UUID, status: str) -> bool:
-    end = time.monotonic() + PATIENCE
+async def _ends(ledger: AsyncLedger, job_id: UUID, status: str, patience: float) -> bool:
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         for outcome in await ledger.call(reads.job_outcomes([job_id])):
             return outcome.status == status

@@ -11,18 +11,18 @@ from holdfast.core.health import Report
 from holdfast.core.kind import CANARY
 from holdfast.core.payload import encode
 from holdfast.postgres import calls, reads
-from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.canary import canary_kind
+from holdfast.services.checks.deployment import Deployment
 
 _ID, _COMPONENT = "jobs.end_to_end", "jobs"
 _CODE = "enqueue, claim, run, settle"
-#: Seconds that a canary may take, and queues that are tried.
-PATIENCE = 15.0
+#: Queues that are tried.
 MOST_QUEUES = 20
 
 
-async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], UUID]) -> Finding:
+async def check_jobs(deployment: Deployment, report: Report, new_id: Callable[[], UUID]) -> Finding:
     """Send a canary through each queue, and wait for all."""
+    ledger, patience = deployment.ledger, deployment.patience.canary
     served = [queue.name for queue in report.queues if queue.workers and not queue.paused]
     if not served:
         return Finding(_ID, _COMPONENT, Verdict.SKIP, "no live worker serves a queue that is not paused", _CODE)
@@ -33,7 +33,7 @@ async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], U
     await ledger.call(calls.ring(tried))
     waiting = {canary.id: canary.queue for canary in canaries}
     lost: list[str] = []
-    while waiting and time.monotonic() - began < PATIENCE:
+    while waiting and time.monotonic() - began < patience:
         for outcome in await ledger.call(reads.job_outcomes(list(waiting))):
             queue = waiting.pop(outcome.id)
             if outcome.status != "succeeded":
@@ -42,7 +42,7 @@ async def check_jobs(ledger: AsyncLedger, report: Report, new_id: Callable[[], U
     seconds = time.monotonic() - began
     if waiting:
         await ledger.call(calls.cancel_jobs(list(waiting)))
-        return _not_run({queue.name: queue.room for queue in report.queues if queue.name in waiting.values()})
+        return _not_run({each.name: each.room for each in report.queues if each.name in waiting.values()}, patience)
     if lost:
         fix = f"holdfast jobs list --kind {CANARY}, then: holdfast jobs show ID"
         return Finding(_ID, _COMPONENT, Verdict.FAIL, f"a canary did not succeed: {'; '.join(lost)}", _CODE, fix)
@@ -55,10 +55,10 @@ def _canary(id: UUID, queue: str) -> calls.NewJob:
     return calls.NewJob(id, queue, CANARY, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
 
 
-def _not_run(room: Mapping[str, int]) -> Finding:
+def _not_run(room: Mapping[str, int], patience: float) -> Finding:
     # Where some had a free slot, those are what is wrong.
     queues = [queue for queue, free in room.items() if free] or list(room)
-    found = f"a canary through {_queues(queues)} was accepted, and not run within {PATIENCE:g} s"
+    found = f"a canary through {_queues(queues)} was accepted, and not run within {patience:g} s"
     if not any(room.values()):
         fix = "all slots are taken by other jobs: more of them (--slots, --processes), or wait"
         return Finding(_ID, _COMPONENT, Verdict.WARN, f"{found}: no slot was free", _CODE, fix)

@@ -16,8 +16,8 @@ _POLICY = re.compile(r"q=(\d+);w=([\d.]+)")
 MOST = 1000
 #: Requests that are under way at a time: one after the other a thousand would take longer than a check may.
 AT_A_TIME = 10
-#: Looks for decisions that were made in memory, and seconds between two: processes tell the ledger each second.
-LOOKS, PAUSE = 6, 0.5
+#: Seconds between two looks for decisions that were made in memory.
+PAUSE = 0.5
 
 
 async def check_limits(deployment: Deployment) -> Finding:
@@ -74,13 +74,14 @@ def _judge(answer: httpx.Response, number: int, most: int, code: str) -> Finding
 
 async def _miscounted(deployment: Deployment, found: str, code: str, alone: int) -> Finding:
     """Not the number that was told. Where processes had to decide without the ledger, that is why."""
-    for _ in range(LOOKS):
+    end = time.monotonic() + deployment.patience.counts
+    while time.monotonic() < end:
         more = await _alone(deployment) - alone
         if more > 0:
             found += f"; {more} meanwhile were decided in memory, since the database did not answer in time"
             fix = "run holdfast doctor again; if it stays so: is the database, or the machine of the API, too busy?"
             return Finding(_ID, _COMPONENT, Verdict.WARN, found, code, fix)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(min(PAUSE, deployment.patience.counts))
     fix = "is a proxy answering in the API's place, or do its instances use different databases or limits?"
     return Finding(_ID, _COMPONENT, Verdict.FAIL, found, code, fix)
 

@@ -1,0 +1,61 @@
+"""The watch over a queue for bells: whether it is Holdfast's alone, written down where ringers and people see it.
+
+A worker that meets somebody else's message opens an incident, and ringers leave that queue alone as long as it is open.
+It is over when a worker that begins to listen finds the queue empty.
+"""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+from holdfast.core import telling
+from holdfast.errors import DatabaseError
+from holdfast.events import ForeignMessageHeard, LedgerLost, Sinks
+from holdfast.postgres.dead_letters import open_incidents
+from holdfast.postgres.ledger import AsyncLedger, Executor
+from holdfast.services.incidents import IncidentBook
+
+#: Seconds until what could not be written is tried again.
+PAUSE = 5.0
+
+
+async def is_foreign(ledger: Executor, queue: str) -> bool:
+    """Whether somebody else's messages were met in this queue of SQS, and it is not known that they are gone."""
+    return any(incident.key == queue for incident in await ledger.call(open_incidents([telling.FOREIGN])))
+
+
+class BellQueueWatch:
+    """Writes for one worker. `foreign` and `clean` return at once; `run` writes, until cancelled."""
+
+    def __init__(self, ledger: AsyncLedger, queue: str, sinks: Sinks, *, new_id: Callable[[], UUID]) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._sinks = sinks
+        self._book = IncidentBook(ledger, [], sinks, new_id=new_id)
+        self._is_foreign = False
+        self._news = asyncio.Event()
+
+    def foreign(self) -> None:
+        """Somebody else's message was met."""
+        self._sinks.emit(ForeignMessageHeard(self._queue))
+        self._is_foreign = True
+        self._news.set()
+
+    def clean(self) -> None:
+        """The queue was found empty."""
+        self._news.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._write()
+            except DatabaseError as error:
+                self._sinks.emit(LedgerLost("bell queue", str(error)))
+                self._news.set()
+                await asyncio.sleep(PAUSE)
+
+    async def _write(self) -> None:
+        found = [telling.foreign(self._queue)] if self._is_foreign else []
+        await self._book.fold(found, [telling.FOREIGN], {telling.FOREIGN: [self._queue]})
