@@ -76,6 +76,7 @@ FROM_FUNCTIONS = {
         "incidents",
         "collect_dead_jobs",
         "note_dead_letters",
+        "capture_dead_letters",
         "dead_letter_groups",
         "record_incidents",
         "claim_notifications",

@@ -1,7 +1,8 @@
-"""The commands, settings and the statement of docs/how-to/dead-letters.md exist as they stand there."""
+"""The commands, settings and the statements of docs/how-to/dead-letters.md exist as they stand there."""
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -29,6 +30,7 @@ def test_each_setting_is_one() -> None:
     assert "DLQ_URLS" in named
 
 
-def test_the_statement_runs(conn: Session) -> None:
-    (statement,) = blocks("sql")
-    assert rows(conn, statement) == []
+def test_the_statements_run(conn: Session) -> None:
+    listing, settling = blocks("sql")
+    assert rows(conn, listing) == []
+    assert conn.execute(settling.replace("'...'", f"'{uuid4()}'")).rowcount == 0

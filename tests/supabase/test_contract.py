@@ -55,6 +55,7 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "prune_bookkeeping": calls.prune_bookkeeping,
     "collect_dead_jobs": dead_letters.collect_dead_jobs,
     "note_dead_letters": lambda: dead_letters.note_dead_letters("dlq", [], complete=True),
+    "capture_dead_letters": lambda: dead_letters.capture_dead_letters("dlq", []),
     "dead_letter_groups": dead_letters.dead_letter_groups,
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),

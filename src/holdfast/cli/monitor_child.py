@@ -59,7 +59,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         dlq=dlq,
         bell_url=settings.sqs_queue_url if rings else None,
         queues=sqs_queues(settings),
-        sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources))),
+        sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources)), settings.dlq_capture),
         dlq_interval=settings.dlq_interval,
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,

@@ -1,7 +1,7 @@
 """Calls about dead letters, incidents and the notifications of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,10 @@ from holdfast.postgres.statements import statement
 
 @dataclass(frozen=True)
 class NewLetter:
-    """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else."""
+    """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else.
+
+    `original` is what else is needed to send it again as it was; only captured messages have it.
+    """
 
     id: UUID
     key: str
@@ -27,6 +30,7 @@ class NewLetter:
     attributes: dict[str, str]
     received: int
     sent_at: datetime | None
+    original: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,12 @@ def note_dead_letters(queue: str, letters: Sequence[NewLetter], *, complete: boo
     return Call(
         "note_dead_letters", "SELECT holdfast.note_dead_letters(%s, %s::jsonb, %s)", (queue, text, complete), int
     )
+
+
+def capture_dead_letters(queue: str, letters: Sequence[NewLetter]) -> Call[int]:
+    """Keep messages whole, so that they can be deleted from their queue; how many were new."""
+    text = json.dumps([asdict(letter) for letter in letters], default=_as_json)
+    return Call("capture_dead_letters", "SELECT holdfast.capture_dead_letters(%s, %s::jsonb)", (queue, text), int)
 
 
 def dead_letter_groups() -> Call[LetterGroup]:

@@ -3,22 +3,26 @@
 Jobs that went dead are collected every few seconds, dead-letter queues of SQS are looked at every few minutes, in one
 process over all. What is found is kept in the ledger, grouped by cause, and told once when it arrives and once when
 nothing of it is left. A look that fails is an incident of its own: a queue that nobody could look at is not empty.
+A look leaves everything in its queue; only queues that were named for it are captured: their messages are moved here.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from holdfast.core import telling
 from holdfast.core.incident import Finding
 from holdfast.core.letters import describe
+from holdfast.core.payload import is_storable
 from holdfast.core.telling import BLIND, COUNTED, LETTERS
 from holdfast.errors import DatabaseError, QueueError
 from holdfast.events import DeadLettersSeen, LedgerLost, QueueLost, Sinks
+from holdfast.postgres.calls import Call
 from holdfast.postgres.dead_letters import (
     NewLetter,
+    capture_dead_letters,
     collect_dead_jobs,
     dead_letter_groups,
     note_dead_letters,
@@ -26,6 +30,7 @@ from holdfast.postgres.dead_letters import (
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep
 from holdfast.services.incidents import IncidentBook
+from holdfast.sqs.capture import capture
 from holdfast.sqs.client import Message, Sqs, queue_name
 from holdfast.sqs.dead_letters import look
 
@@ -41,10 +46,14 @@ MOST_BODY = 262_144
 
 @dataclass(frozen=True)
 class Sources:
-    """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies."""
+    """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies.
+
+    `captured`: the names of dead-letter queues whose messages are moved into the ledger.
+    """
 
     dead_letter_urls: Sequence[str] = ()
     source_urls: Sequence[str] = ()
+    captured: Collection[str] = ()
 
     @property
     def any_url(self) -> str | None:
@@ -125,7 +134,8 @@ class DlqMonitor:
         await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
 
     def _own_names(self) -> set[str]:
-        return {queue_name(url) for url in [*self._sources.dead_letter_urls, *self._sources.source_urls]}
+        urls = [*self._sources.dead_letter_urls, *self._sources.source_urls]
+        return {*(queue_name(url) for url in urls), *self._sources.captured}
 
     async def _look_at_all(
         self, sqs: Sqs, urls: Sequence[str], seen: dict[str, int]
@@ -153,9 +163,18 @@ class DlqMonitor:
             except QueueError as error:
                 problems[queue_name(source)] = str(error)
             await self._turn()
+        if not problems:
+            problems = self._unknown({queue_name(url) for url in urls})
         return list(dict.fromkeys(urls)), problems
 
+    def _unknown(self, names: Collection[str]) -> dict[str, str]:
+        """A queue that was to be captured and is not found would be left to its retention, and nobody would know."""
+        why = "HOLDFAST_DLQ_CAPTURE names it, and it is none of the dead-letter queues that are watched"
+        return dict.fromkeys(sorted(set(self._sources.captured) - set(names)), why)
+
     async def _look_at(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
+        if queue_name(url) in self._sources.captured:
+            return await self._capture(sqs, url)
         seen = await look(sqs, url)
         if seen.only_counted is not None:
             finding = telling.counted(seen.queue, seen.count, seen.only_counted)
@@ -165,8 +184,53 @@ class DlqMonitor:
         self._sinks.emit(DeadLettersSeen(seen.queue, seen.count, len(letters), new, seen.complete))
         return [], seen.count
 
+    async def _capture(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
+        """Round after round, each within the time that a turn may take, for half of the interval at most."""
+        queue, clock = queue_name(url), asyncio.get_running_loop().time
+        keeping = _Keeping(self._ledger, queue, self._new_id)
+        until = clock() + self._interval / 2
+        while True:
+            found = await capture(sqs, url, keeping.keep)
+            if found.only_counted is not None:
+                finding = telling.counted(queue, found.count, found.only_counted)
+                return ([finding] if found.count else []), found.count
+            if found.complete:
+                await self._ledger.call(note_dead_letters(queue, [], complete=True))
+            self._sinks.emit(DeadLettersSeen(queue, found.count, found.kept, keeping.new, found.complete))
+            keeping.new = 0
+            if found.complete or found.kept == 0 or clock() > until:
+                return [], found.count
+            await self._turn()
+
     async def _letters(self) -> list[Finding]:
         return [telling.letters(group) for group in await self._ledger.call(dead_letter_groups())]
+
+
+class _Keeping:
+    """Keeps messages of one queue in the ledger; `new` counts those that were not known."""
+
+    def __init__(self, ledger: AsyncLedger, queue: str, new_id: Callable[[], UUID]) -> None:
+        self._ledger, self._queue, self._new_id = ledger, queue, new_id
+        self.new = 0
+
+    async def keep(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Those that are in the ledger as they came. What Postgres cannot hold (NUL) is noted, and stays there."""
+        whole = [each for each in messages if is_storable("".join([each.body, *each.attributes.values()]))]
+        other = [each for each in messages if each not in whole]
+        letters = [
+            replace(_letter(self._new_id(), self._queue, each), body=each.body, original=each.original)
+            for each in whole
+        ]
+        if letters:
+            await self._count(capture_dead_letters(self._queue, letters))
+        if other:
+            noted = [_letter(self._new_id(), self._queue, each) for each in other]
+            await self._count(note_dead_letters(self._queue, noted, complete=False))
+        return whole
+
+    async def _count(self, call: Call[int]) -> None:
+        new = await self._ledger.one(call)  # not `+= await`: lanes run at once, and each would forget the others'
+        self.new += new
 
 
 def _letter(id: UUID, queue: str, message: Message) -> NewLetter:

@@ -6,12 +6,13 @@ the wait that was asked for. A queue's own address decides where a client connec
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,7 +29,11 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Message:
-    """A message that was received. `receipt` is needed to release or delete it."""
+    """A message that was received. `receipt` is needed to release or delete it.
+
+    `original`: {attributes: {name: {DataType, StringValue | BinaryValue in base64}}, system: {name: value}}, to send it
+    again as it was; who sent it is left out.
+    """
 
     id: str
     receipt: str
@@ -36,6 +41,7 @@ class Message:
     attributes: dict[str, str]
     received: int
     sent_at: datetime | None
+    original: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,7 +259,22 @@ def _message(found: Mapping[str, Any]) -> Message:
         attributes,
         int(system.get("ApproximateReceiveCount", 0)),
         datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
+        _original(found),
     )
+
+
+def _original(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a message its body does not say, as JSON can hold it."""
+    attributes = {name: _typed(value) for name, value in (found.get("MessageAttributes") or {}).items()}
+    system = {name: value for name, value in (found.get("Attributes") or {}).items() if name != "SenderId"}
+    return {"attributes": attributes, "system": system}
+
+
+def _typed(value: Mapping[str, Any]) -> dict[str, str]:
+    kept = {"DataType": str(value.get("DataType", "String"))}
+    if "BinaryValue" in value:
+        return {**kept, "BinaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+    return {**kept, "StringValue": str(value.get("StringValue", ""))}
 
 
 def _attributes(found: Mapping[str, str], url: str) -> QueueAttributes:

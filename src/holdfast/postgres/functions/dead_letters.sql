@@ -1,6 +1,7 @@
 -- What ended where nobody reads by itself: jobs that went dead, and messages found in dead-letter queues. `key` is the
 -- message's id, or the job's with the lease of the run that ended it. `incident_id` is null until somebody was told of the
--- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired).
+-- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired). From `captured_at` on the
+-- message is kept here alone, whole: `body` as it came, and in `original` its attributes with their types, and what SQS said of it.
 CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
     id            uuid        NOT NULL PRIMARY KEY,
     source        text        COLLATE "C" NOT NULL,
@@ -18,6 +19,8 @@ CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
     last_seen_at  timestamptz NOT NULL,
     gone_at       timestamptz,
     incident_id   uuid,
+    captured_at   timestamptz,
+    original      jsonb,
     CONSTRAINT dead_letters_source CHECK (source IN ('job', 'sqs'))
 );
 

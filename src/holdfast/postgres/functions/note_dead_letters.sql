@@ -1,5 +1,5 @@
 -- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
--- complete, what was there before and is not there now is gone.
+-- complete, what was there before and is not there now is gone, unless it was captured: that is kept here alone.
 -- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -28,7 +28,8 @@ BEGIN
     IF complete THEN
         UPDATE holdfast.dead_letters AS d
         SET gone_at = _now
-        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now
+          AND d.captured_at IS NULL;
     END IF;
     RETURN _new;
 END

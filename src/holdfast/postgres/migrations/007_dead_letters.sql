@@ -83,7 +83,8 @@ $function$;
 
 -- What ended where nobody reads by itself: jobs that went dead, and messages found in dead-letter queues. `key` is the
 -- message's id, or the job's with the lease of the run that ended it. `incident_id` is null until somebody was told of the
--- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired).
+-- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired). From `captured_at` on the
+-- message is kept here alone, whole: `body` as it came, and in `original` its attributes with their types, and what SQS said of it.
 CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
     id            uuid        NOT NULL PRIMARY KEY,
     source        text        COLLATE "C" NOT NULL,
@@ -101,6 +102,8 @@ CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
     last_seen_at  timestamptz NOT NULL,
     gone_at       timestamptz,
     incident_id   uuid,
+    captured_at   timestamptz,
+    original      jsonb,
     CONSTRAINT dead_letters_source CHECK (source IN ('job', 'sqs'))
 );
 
@@ -215,7 +218,7 @@ END
 $function$;
 
 -- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
--- complete, what was there before and is not there now is gone.
+-- complete, what was there before and is not there now is gone, unless it was captured: that is kept here alone.
 -- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -244,10 +247,41 @@ BEGIN
     IF complete THEN
         UPDATE holdfast.dead_letters AS d
         SET gone_at = _now
-        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now
+          AND d.captured_at IS NULL;
     END IF;
     RETURN _new;
 END
+$function$;
+
+-- Keep messages of a dead-letter queue whole, so that they can be deleted from it. The caller deletes only when this is
+-- committed: whoever dies in between leaves messages that come again, and are the same rows then.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, original}]. Returns how many
+-- were not known yet.
+CREATE OR REPLACE FUNCTION holdfast.capture_dead_letters(queue text, letters jsonb) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH written AS (
+        INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
+            received, sent_at, first_seen_at, last_seen_at, captured_at, original)
+        SELECT l.id, 'sqs', capture_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, c.now, c.now, c.now,
+               l.original
+        FROM (SELECT holdfast.clock() AS now) c,
+             jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
+                 body text, attributes jsonb, received integer, sent_at timestamptz, original jsonb)
+        ORDER BY l.key
+        ON CONFLICT (source, queue, key) DO UPDATE
+        SET last_seen_at = excluded.last_seen_at, received = excluded.received, gone_at = NULL, body = excluded.body,
+            original = excluded.original, captured_at = coalesce(d.captured_at, excluded.captured_at),
+            -- What came back after it was gone is news.
+            incident_id = CASE WHEN d.gone_at IS NULL THEN d.incident_id END
+        RETURNING d.id
+    )
+    SELECT count(*)
+    FROM written w
+    JOIN jsonb_to_recordset(letters) AS l (id uuid) ON l.id = w.id;
 $function$;
 
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
@@ -408,6 +442,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '214d653774bbad538cbf3fd2e2719d5b6ff1355ac29a512b25d6fe9df047c7e5');
+    VALUES (7, '007_dead_letters', '14603f20429cb5df26ccb6af1ed888a4c5e0c55b2c2c836c561e6f2a796c39ed');
 END
 $holdfast$;
