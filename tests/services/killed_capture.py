@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 from holdfast.app import new_id
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.dlq_monitor import _Keeping
+from holdfast.services.keeping import Keeping
 from holdfast.sqs import capture
 from holdfast.sqs.client import Message, Sqs, queue_name
 
 
 async def main(moment: str, dsn: str, url: str) -> None:
     setattr(capture, "LEASE", 1)  # noqa: B010
-    keeping = _Keeping(AsyncLedger(dsn), queue_name(url), new_id)
+    keeping = Keeping(AsyncLedger(dsn), queue_name(url), new_id)
 
     async def keep(messages: Sequence[Message]) -> Sequence[Message]:
         if moment == "after":

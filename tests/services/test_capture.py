@@ -14,7 +14,9 @@ from holdfast.app import new_id
 from holdfast.errors import DatabaseError, QueueRefused
 from holdfast.events import DeadLettersSeen, QueueLost, Sinks
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.dlq_monitor import DlqMonitor, Sources, _Keeping
+from holdfast.services.dlq_monitor import DlqMonitor
+from holdfast.services.dlq_queues import Sources
+from holdfast.services.keeping import Keeping
 from holdfast.sqs.client import Message, Sqs, queue_name
 from tests.services.helpers import Recorder, until
 from tests.services.test_dlq_monitor import queue, stored, told
@@ -167,7 +169,7 @@ async def test_what_is_needed_to_send_it_again_is_kept_whole(database: str, conn
 async def test_what_postgres_cannot_hold_is_noted_and_not_deleted(database: str, conn: Session) -> None:
     ledger = AsyncLedger(database)
     good, bad = Message("1", "r1", "fine", {}, 1, None), Message("2", "r2", "a\x00b", {}, 1, None)
-    kept = await _Keeping(ledger, "orders-dlq", new_id).keep([good, bad])
+    kept = await Keeping(ledger, "orders-dlq", new_id).keep([good, bad])
     await ledger.close()
     assert kept == [good]
     assert {each["key"]: each["captured_at"] is not None for each in stored(conn)} == {"1": True, "2": False}

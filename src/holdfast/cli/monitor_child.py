@@ -15,13 +15,12 @@ from pydantic import SecretStr
 
 from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress
-from holdfast.cli.options import sqs_queues
+from holdfast.cli.options import dlq_sources, sqs_queues
 from holdfast.config import Settings
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.notify.channel import Channel
 from holdfast.notify.log import LogChannel
-from holdfast.services.dlq_monitor import Sources
 from holdfast.services.monitors import Monitors, MonitorSettings
 
 
@@ -53,13 +52,12 @@ def _channels(slack: str | None) -> dict[str, Channel]:
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
     """The part of the settings that the monitors need."""
-    sources = [url for url in (settings.sqs_queue_url, settings.watched_queue_url) if url]
     return MonitorSettings(
         stale=stale,
         dlq=dlq,
         bell_url=settings.sqs_queue_url if rings else None,
         queues=sqs_queues(settings),
-        sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources)), settings.dlq_capture),
+        sources=dlq_sources(settings),
         dlq_interval=settings.dlq_interval,
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,

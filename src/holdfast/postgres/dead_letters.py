@@ -17,7 +17,8 @@ from holdfast.postgres.statements import statement
 class NewLetter:
     """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else.
 
-    `original` is what else is needed to send it again as it was; only captured messages have it.
+    `original` is what else is needed to send it again as it was; only captured messages have it. `earlier` is the
+    letter that was sent again as this message.
     """
 
     id: UUID
@@ -31,11 +32,15 @@ class NewLetter:
     received: int
     sent_at: datetime | None
     original: Mapping[str, Any] | None = None
+    earlier: UUID | None = None
 
 
 @dataclass(frozen=True)
 class IncidentChange:
-    """What is to be written about one incident; `content` is what is told of it."""
+    """What is to be written about one incident; `content` is what is told of it, if anybody is (`tell`).
+
+    `version` is the one that was decided about; `wait`, an interval, is how long a first notification is held back.
+    """
 
     id: UUID
     action: str
@@ -45,6 +50,10 @@ class IncidentChange:
     details: dict[str, Any]
     arrivals: int
     content: dict[str, Any]
+    version: int | None = None
+    tell: bool = True
+    level: int = 0
+    wait: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +106,14 @@ def dead_letter_groups() -> Call[LetterGroup]:
 
 
 def open_incidents(kinds: Sequence[str]) -> Call[OpenIncident]:
-    """The open incidents of these kinds, 1,000 at most."""
+    """The incidents of these kinds that are open or were within the last hour, 1,000 of each at most."""
 
-    def read(kind: str, key: str, title: str, arrivals: int, open_for: Any) -> OpenIncident:
-        return OpenIncident(kind, key, title, arrivals, float(open_for))
+    def read(kind: str, key: str, title: str, arrivals: int, open_for: Any, *more: Any) -> OpenIncident:
+        id, version, status, level, untold, told_ago, repeats, clean, clean_for, reopened, taken, silenced = more
+        return OpenIncident(
+            kind, key, title, arrivals, float(open_for), id, version, status, level, untold, _float(told_ago), repeats,
+            clean, _float(clean_for), reopened, taken, silenced,
+        )  # fmt: skip
 
     return Call("open_incidents", statement("open_incidents"), {"kinds": list(kinds)}, read)
 
@@ -150,6 +163,10 @@ def settle_notification(id: UUID, error: str | None, again_after: float | None) 
     return Call(
         "settle_notification", "SELECT holdfast.settle_notification(%s, %s, %s::interval)", (id, error, after), bool
     )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _same(id: UUID) -> UUID:

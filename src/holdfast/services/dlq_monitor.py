@@ -8,30 +8,23 @@ A look leaves everything in its queue; only queues that were named for it are ca
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.core import telling
-from holdfast.core.incident import Finding
-from holdfast.core.letters import describe
-from holdfast.core.payload import is_storable
+from holdfast.core.bell import read_bell
+from holdfast.core.incident import Finding, Pace
 from holdfast.core.telling import BLIND, COUNTED, LETTERS
 from holdfast.errors import DatabaseError, QueueError
 from holdfast.events import DeadLettersSeen, LedgerLost, QueueLost, Sinks
-from holdfast.postgres.calls import Call
-from holdfast.postgres.dead_letters import (
-    NewLetter,
-    capture_dead_letters,
-    collect_dead_jobs,
-    dead_letter_groups,
-    note_dead_letters,
-)
+from holdfast.postgres.dead_letters import collect_dead_jobs, dead_letter_groups, note_dead_letters
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep
+from holdfast.services.dlq_queues import Sources, find_queues
 from holdfast.services.incidents import IncidentBook
+from holdfast.services.keeping import Keeping, new_letter
 from holdfast.sqs.capture import capture
-from holdfast.sqs.client import Message, Sqs, queue_name
+from holdfast.sqs.client import Sqs, queue_name
 from holdfast.sqs.dead_letters import look
 
 _log = logging.getLogger("holdfast")
@@ -41,24 +34,6 @@ JOBS, QUEUES = "collect_dead_jobs", "watch_dead_letters"
 JOBS_EVERY = 15.0
 TURN = 5.0
 RETRY_AFTER = 10.0
-MOST_BODY = 262_144
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies.
-
-    `captured`: the names of dead-letter queues whose messages are moved into the ledger.
-    """
-
-    dead_letter_urls: Sequence[str] = ()
-    source_urls: Sequence[str] = ()
-    captured: Collection[str] = ()
-
-    @property
-    def any_url(self) -> str | None:
-        """One of them, for the region and endpoint of all."""
-        return next(iter([*self.dead_letter_urls, *self.source_urls]), None)
 
 
 class DlqMonitor:
@@ -75,11 +50,12 @@ class DlqMonitor:
         new_id: Callable[[], UUID],
         turned: Callable[[], None] = lambda: None,
         retry_after: float = RETRY_AFTER,
+        pace: Pace | None = None,
     ) -> None:
         self._ledger = ledger
         self._sources = sources
         self._sinks = sinks
-        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
         self._interval = interval
         self._new_id = new_id
         self._turned = turned
@@ -118,24 +94,22 @@ class DlqMonitor:
         """Look at each queue; one that cannot be looked at does not stop the others, and is looked at once more."""
         assert self._sqs is not None
         seen: dict[str, int] = {}
-        urls, lost = await self._find_queues(self._sqs)
-        found, problems = await self._look_at_all(self._sqs, urls, seen)
+        queues = await find_queues(self._sqs, self._sources, self._turn)
+        lost = queues.problems
+        found, problems = await self._look_at_all(self._sqs, queues.urls, seen)
         if lost or problems:
             await asyncio.sleep(self._retry_after)
-            more, lost = await self._find_queues(self._sqs)
-            again = [url for url in more if queue_name(url) not in seen]
+            queues = await find_queues(self._sqs, self._sources, self._turn)
+            lost = queues.problems
+            again = [url for url in queues.urls if queue_name(url) not in seen]
             counted, problems = await self._look_at_all(self._sqs, again, seen)
             found += counted
         for name, why in {**lost, **problems}.items():
             self._sinks.emit(QueueLost(f"look at {name}", why))
             found.append(telling.blind(name, why))
-        looked = {BLIND: self._own_names() | {*seen, *lost, *problems}, COUNTED: seen}
+        looked = {BLIND: self._sources.names | {*seen, *lost, *problems}, COUNTED: seen}
         await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED], looked)
         await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
-
-    def _own_names(self) -> set[str]:
-        urls = [*self._sources.dead_letter_urls, *self._sources.source_urls]
-        return {*(queue_name(url) for url in urls), *self._sources.captured}
 
     async def _look_at_all(
         self, sqs: Sqs, urls: Sequence[str], seen: dict[str, int]
@@ -152,26 +126,6 @@ class DlqMonitor:
             await self._turn()
         return found, problems
 
-    async def _find_queues(self, sqs: Sqs) -> tuple[list[str], dict[str, str]]:
-        """The dead-letter queues to look at, and what could not be found out."""
-        urls, problems = list(self._sources.dead_letter_urls), {}
-        for source in self._sources.source_urls:
-            try:
-                arn = (await sqs.attributes(source)).dead_letter_arn
-                if arn is not None:
-                    urls.append(await sqs.url_of(arn))
-            except QueueError as error:
-                problems[queue_name(source)] = str(error)
-            await self._turn()
-        if not problems:
-            problems = self._unknown({queue_name(url) for url in urls})
-        return list(dict.fromkeys(urls)), problems
-
-    def _unknown(self, names: Collection[str]) -> dict[str, str]:
-        """A queue that was to be captured and is not found would be left to its retention, and nobody would know."""
-        why = "HOLDFAST_DLQ_CAPTURE names it, and it is none of the dead-letter queues that are watched"
-        return dict.fromkeys(sorted(set(self._sources.captured) - set(names)), why)
-
     async def _look_at(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
         if queue_name(url) in self._sources.captured:
             return await self._capture(sqs, url)
@@ -179,7 +133,11 @@ class DlqMonitor:
         if seen.only_counted is not None:
             finding = telling.counted(seen.queue, seen.count, seen.only_counted)
             return ([finding] if seen.count else []), seen.count
-        letters = [_letter(self._new_id(), seen.queue, message) for message in seen.messages]
+        letters = [
+            new_letter(self._new_id(), seen.queue, message)
+            for message in seen.messages
+            if read_bell(message.body) is None
+        ]
         new = await self._ledger.one(note_dead_letters(seen.queue, letters, complete=seen.complete))
         self._sinks.emit(DeadLettersSeen(seen.queue, seen.count, len(letters), new, seen.complete))
         return [], seen.count
@@ -187,7 +145,7 @@ class DlqMonitor:
     async def _capture(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
         """Round after round, each within the time that a turn may take, for half of the interval at most."""
         queue, clock = queue_name(url), asyncio.get_running_loop().time
-        keeping = _Keeping(self._ledger, queue, self._new_id)
+        keeping = Keeping(self._ledger, queue, self._new_id)
         until = clock() + self._interval / 2
         while True:
             found = await capture(sqs, url, keeping.keep)
@@ -204,46 +162,3 @@ class DlqMonitor:
 
     async def _letters(self) -> list[Finding]:
         return [telling.letters(group) for group in await self._ledger.call(dead_letter_groups())]
-
-
-class _Keeping:
-    """Keeps messages of one queue in the ledger; `new` counts those that were not known."""
-
-    def __init__(self, ledger: AsyncLedger, queue: str, new_id: Callable[[], UUID]) -> None:
-        self._ledger, self._queue, self._new_id = ledger, queue, new_id
-        self.new = 0
-
-    async def keep(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Those that are in the ledger as they came. What Postgres cannot hold (NUL) is noted, and stays there."""
-        whole = [each for each in messages if is_storable("".join([each.body, *each.attributes.values()]))]
-        other = [each for each in messages if each not in whole]
-        letters = [
-            replace(_letter(self._new_id(), self._queue, each), body=each.body, original=each.original)
-            for each in whole
-        ]
-        if letters:
-            await self._count(capture_dead_letters(self._queue, letters))
-        if other:
-            noted = [_letter(self._new_id(), self._queue, each) for each in other]
-            await self._count(note_dead_letters(self._queue, noted, complete=False))
-        return whole
-
-    async def _count(self, call: Call[int]) -> None:
-        new = await self._ledger.one(call)  # not `+= await`: lanes run at once, and each would forget the others'
-        self.new += new
-
-
-def _letter(id: UUID, queue: str, message: Message) -> NewLetter:
-    about = describe(queue, message.body, message.attributes)
-    return NewLetter(
-        id,
-        message.id,
-        about.job_id,
-        about.kind,
-        about.cause,
-        about.fingerprint,
-        message.body.replace("\x00", "")[:MOST_BODY],
-        message.attributes,
-        message.received,
-        message.sent_at,
-    )

@@ -34,11 +34,12 @@ class Capture:
     only_counted: str | None = None
 
 
-async def capture(sqs: Sqs, url: str, keep: Keep, *, longest: float = LONGEST) -> Capture:
-    """Take messages out until none comes, or `longest` seconds have passed. Raises `QueueError` and what `keep` raises:
-    what was not kept is given back then.
+async def capture(sqs: Sqs, url: str, keep: Keep, *, longest: float = LONGEST, enough: int | None = None) -> Capture:
+    """Take messages out until none comes, `enough` were kept, or `longest` seconds have passed.
+
+    Raises `QueueError` and what `keep` raises: what was not kept is given back then.
     """
-    work = _Work(sqs, url, keep, asyncio.get_running_loop().time() + longest)
+    work = _Work(sqs, url, keep, asyncio.get_running_loop().time() + longest, enough)
     taking = asyncio.create_task(work.run())
     try:
         return await asyncio.shield(taking)
@@ -50,8 +51,8 @@ async def capture(sqs: Sqs, url: str, keep: Keep, *, longest: float = LONGEST) -
 
 
 class _Work:
-    def __init__(self, sqs: Sqs, url: str, keep: Keep, until: float) -> None:
-        self._sqs, self._url, self._keep, self._until = sqs, url, keep, until
+    def __init__(self, sqs: Sqs, url: str, keep: Keep, until: float, enough: int | None) -> None:
+        self._sqs, self._url, self._keep, self._until, self._enough = sqs, url, keep, until, enough
         self._kept = 0
         self._left: list[str] = []
         self.stopped = False
@@ -90,5 +91,7 @@ class _Work:
             refused = set(await self._sqs.delete(self._url, sorted(kept)))
             receipts -= kept - refused
             self._kept += len(kept - refused)
+            if self._enough is not None and self._kept >= self._enough:
+                self.stopped = True
         finally:
             self._left += receipts

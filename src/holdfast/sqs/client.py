@@ -8,6 +8,7 @@ the wait that was asked for. A queue's own address decides where a client connec
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -172,6 +173,29 @@ class Sqs:
             answer = await client.create_queue(QueueName=name, Attributes=dict(attributes), tags=dict(tags))
         return str(answer["QueueUrl"])
 
+    async def send_entries(self, url: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Send up to 10 messages as they are; those that were not taken as they were sent, by their Id, and why."""
+        async with self._calling(url) as client:
+            answer = await client.send_message_batch(QueueUrl=url, Entries=list(entries))
+        sums = {each["Id"]: each.get("MD5OfMessageBody") for each in answer.get("Successful", [])}
+        refused = {each["Id"]: str(each.get("Code", "refused")) for each in answer.get("Failed", [])}
+        for entry in entries:
+            if entry["Id"] not in refused and sums.get(entry["Id"]) != _md5(str(entry["MessageBody"])):
+                refused[entry["Id"]] = "SQS says that it got another body"
+        return refused
+
+    async def url_named(self, name: str) -> str:
+        """The URL of the queue with this name, in this account and region."""
+        async with self._calling(name) as client:
+            answer = await client.get_queue_url(QueueName=name)
+        return str(answer["QueueUrl"])
+
+    async def sources_of(self, url: str) -> list[str]:
+        """The URLs of the queues whose dead letters come to this one; 1,000 at most."""
+        async with self._calling(url) as client:
+            answer = await client.list_dead_letter_source_queues(QueueUrl=url)
+        return [str(each) for each in answer.get("queueUrls", [])]
+
     async def close(self) -> None:
         """Close the client's connections."""
         self._client = None
@@ -229,6 +253,10 @@ def _place(url: str) -> dict[str, str]:
         # A server on this machine has no accounts, and the SDK would not send a request without credentials.
         place |= {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
     return place
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _refusal(name: str, error: Mapping[str, Any]) -> QueueRefused | QueueUnavailable:
