@@ -90,6 +90,10 @@ FROM_FUNCTIONS = {
     "009_access": ("secure_schema", "expose_functions"),
     "010_functions_over_https": ("schema_catalog", "functions_over_https"),
     "011_redrives": (
+        "dead_letter_queues",
+        "begin_looks",
+        "end_look",
+        "list_dead_letter_queues",
         "redrives",
         "list_incidents",
         "incident_history",

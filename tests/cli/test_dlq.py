@@ -7,7 +7,7 @@ from typing import Any
 from tests.cli.command import Answer
 from tests.cli.command import holdfast_here as holdfast
 from tests.postgres.test_redrives import dead, note
-from tests.support import Session, claim_one, job, register, row, rows, settle
+from tests.support import Session, claim_one, clock, job, register, row, rows, settle
 
 
 def dlq(database: str, folder: Path, *args: str) -> Answer:
@@ -93,3 +93,17 @@ def test_discarding_says_why_and_keeps_them(database: str, conn: Session, tmp_pa
     assert "discarded" in dlq(database, tmp_path, "list", "--gone").out
     letter = row(conn, "SELECT id::text FROM holdfast.dead_letters LIMIT 1")["id"]
     assert "discarded by ada: of last year" in dlq(database, tmp_path, "show", letter).out
+
+
+def test_the_queues_that_are_looked_at_are_listed_with_the_time_to_loss(
+    database: str, conn: Session, tmp_path: Path
+) -> None:
+    assert "HOLDFAST_DLQ_URLS" in dlq(database, tmp_path, "queues").out
+    note(conn, {"key": "m", "sent_at": str(clock(conn))})
+    conn.execute("SELECT holdfast.begin_looks('{dlq,far-dlq}', '5 min')")
+    conn.execute("SELECT holdfast.end_look('dlq', '{\"messages\": 1, \"retention\": 7200}')")
+    conn.execute("SELECT holdfast.end_look('far-dlq', '{\"error\": \"it hangs\"}')")
+    out = dlq(database, tmp_path, "queues").out
+    assert "dlq      observe  1         just now   in 1" in out
+    assert "blind for 0 s: it hangs" in out
+    assert printed(dlq(database, tmp_path, "queues", "--json"))["queues"][0]["messages"] == 1

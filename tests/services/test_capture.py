@@ -115,7 +115,7 @@ async def test_a_ledger_that_fails_in_mid_capture_leaves_all_in_the_queue_and_vi
     try:
         async with capturing(database, url) as (monitor, _):
             with pytest.raises(DatabaseError):
-                await monitor._look_at(client, url)
+                await monitor._looker.look_at(client, url)
     finally:
         conn.execute("ALTER TABLE holdfast.away RENAME TO dead_letters")
     found = await client.attributes(url)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from holdfast.app import new_id
+from holdfast.core.bell import make_bell
 from holdfast.core.incident import Pace
 from holdfast.events import DeadLettersSeen, IncidentChanged, QueueLost, Sinks
 from holdfast.postgres.ledger import AsyncLedger
@@ -17,7 +18,7 @@ from holdfast.sqs.client import Sqs, queue_name
 from tests.postgres.test_dead_letters import LATER, dies
 from tests.services.helpers import Recorder
 from tests.sqs.local import LocalSqs
-from tests.support import Row, Session, advance, retry, rows
+from tests.support import Row, Session, advance, retry, rows, seconds
 
 
 @pytest.fixture
@@ -258,3 +259,82 @@ async def test_a_hostile_body_is_kept_and_harms_nothing(database: str, conn: Ses
     async with monitoring(database, url) as (monitor, _):
         await monitor.look_at_queues()
     assert len(stored(conn)) == 3
+
+
+async def test_the_loss_of_what_is_left_in_a_queue_is_told_in_time_and_again_when_it_is_near(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    url = await queue(client, MessageRetentionPeriod=str(20 * 3600))
+    await client.send(url, ['{"type": "ship"}'])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+        lost = f"The oldest message of {queue_name(url)} is lost"
+        assert [title for _, title in told(conn) if title.startswith(lost)] == [f"{lost} in 20.0 h"]
+        conn.execute("UPDATE holdfast.notifications SET attempts = 1, delivered_at = now()")
+        advance(conn, seconds(17 * 3600))
+        await monitor.look_at_queues()
+        assert ("worse", f"{lost} in 3.0 h") in told(conn)
+
+
+async def test_what_was_captured_is_not_lost_when_its_queue_forgets(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client, MessageRetentionPeriod="3600")
+    await client.send(url, ['{"type": "ship"}'])
+    recorder, ledger = Recorder(), AsyncLedger(database)
+    sources = Sources((url,), (), (queue_name(url),))
+    monitor = DlqMonitor(ledger, sources, ["log"], Sinks([recorder]), interval=300.0, new_id=new_id)
+    await monitor.look_at_queues()
+    await ledger.close()
+    assert [title for _, title in told(conn)] == [f"1 message of ship in {queue_name(url)}"]
+
+
+async def test_two_monitors_of_different_queues_both_get_their_turns(database: str, conn: Session, client: Sqs) -> None:
+    """With one turn for all, whoever is quicker would look each time, and at its own queues only."""
+    one, other = await queue(client), await queue(client)
+    for url in (one, other):
+        await client.send(url, ["letter"])
+    async with monitoring(database, one) as (first, _), monitoring(database, other) as (second, _):
+        for monitor in (first, second):
+            assert monitor._sqs is not None
+            await monitor._look_if_due(monitor._sqs)
+            advance(conn, seconds(16))
+    assert {letter["queue"] for letter in stored(conn)} == {queue_name(one), queue_name(other)}
+
+
+async def test_one_queue_is_looked_at_by_one_of_two_processes_in_each_interval(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    url = await queue(client)
+    async with monitoring(database, url) as (one, mine), monitoring(database, url) as (other, theirs):
+        for monitor in (one, other, one):
+            assert monitor._sqs is not None
+            await monitor._look_if_due(monitor._sqs)
+            advance(conn, seconds(16))
+        assert len([*mine.of(DeadLettersSeen), *theirs.of(DeadLettersSeen)]) == 1
+        advance(conn, seconds(300))
+        assert other._sqs is not None
+        await other._look_if_due(other._sqs)
+        assert len(theirs.of(DeadLettersSeen)) == 1
+
+
+async def test_what_is_open_about_a_queue_that_nobody_watches_any_more_is_over(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs
+) -> None:
+    broken, url = sqs.url(f"nobody-{uuid4().hex[:8]}"), await queue(client)
+    async with monitoring(database, broken) as (one, _):
+        await one.look_at_queues()
+    async with monitoring(database, url) as (other, _):
+        await other.look_at_queues()
+        await other.look_at_queues()
+        assert [reason for reason, _ in told(conn)] == ["first"]
+        advance(conn, seconds(3 * 300 + 3601))
+        await other.look_at_queues()
+        await other.look_at_queues()
+    assert [reason for reason, _ in told(conn)] == ["first", "resolved"]
+
+
+async def test_a_bell_of_ours_is_no_dead_letter(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(url, [make_bell("mail"), '{"type": "ship"}'])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+    assert [letter["kind"] for letter in stored(conn)] == ["ship"]

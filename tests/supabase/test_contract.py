@@ -56,6 +56,9 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "collect_dead_jobs": dead_letters.collect_dead_jobs,
     "note_dead_letters": lambda: dead_letters.note_dead_letters("dlq", [], complete=True),
     "capture_dead_letters": lambda: dead_letters.capture_dead_letters("dlq", []),
+    "begin_looks": lambda: dead_letters.begin_looks(["dlq"], 60.0),
+    "end_look": lambda: dead_letters.end_look("dlq", {"messages": 3, "retention": 60}),
+    "list_dead_letter_queues": lambda: dead_letters.list_dead_letter_queues(5),
     "dead_letter_groups": dead_letters.dead_letter_groups,
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
@@ -140,7 +143,7 @@ CONNECTED = {
 
 
 #: What the first caller gets, and the second not any more.
-ONCE = {"claim"}
+ONCE = {"claim", "begin_looks"}
 
 
 def test_every_call_is_either_a_function_or_needs_a_connection_by_intent() -> None:

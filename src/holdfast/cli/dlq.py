@@ -16,8 +16,10 @@ from holdfast.cli.incidents import whoever
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, first_line, pairs, print_json, relative, show, table
 from holdfast.cli.redriving import follow, open_redrive, show_redrives
+from holdfast.core import telling
 from holdfast.errors import ConfigurationError
 from holdfast.postgres import reads
+from holdfast.postgres.dead_letters import list_dead_letter_queues
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.redrives import (
     LetterCause,
@@ -115,6 +117,32 @@ def groups(
         _show_groups(found, now)
     else:
         show("there are no dead letters")
+
+
+@dlq.command()
+def queues(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """The dead-letter queues of SQS that are looked at: how many letters, blind since when, time to loss."""
+    with open_ledger(database_url, data_dir) as ledger:
+        found = ledger.call(list_dead_letter_queues())
+        now = ledger.one(reads.ping()).clock
+    if as_json:
+        print_json(queues=found)
+        return
+    if not found:
+        show("no dead-letter queue of SQS was looked at yet (HOLDFAST_DLQ_URLS, SQS_QUEUE_URL; holdfast monitor dlq)")
+        return
+    page = table("QUEUE", "MODE", "MESSAGES", "LOOKED AT", "LOST", "")
+    page.columns[-1].no_wrap = False
+    for row in found:
+        mode = "capture" if row.captured else "count" if row.only_counted else "observe"
+        looked = "never" if row.looked_at is None else relative(row.looked_at, now)
+        lost = "-" if row.expires_at is None else relative(row.expires_at, now)
+        facts = [f"blind for {span(row.blind_since, now)}: {row.error}"] if row.blind_since else []
+        facts += [row.only_counted] if row.only_counted else []
+        facts += ["nobody watches it any more"] if row.is_abandoned else []
+        count = "?" if row.messages is None else f"{row.messages:,}"
+        page.add_row(*(Text(clean(cell)) for cell in (row.name, mode, count, looked, lost, "; ".join(facts))))
+    show(page)
 
 
 @dlq.command("show")
@@ -316,6 +344,11 @@ def _tell(*facts: object, as_json: bool) -> None:
         return
     line = f"{at:%H:%M:%S}  {str(id)[:8]}  {kind or '?'} ({cause or 'cause not known'}) in {queue}"
     print(clean(line), flush=True)
+
+
+def span(since: datetime, now: datetime) -> str:
+    """How long it lasts."""
+    return telling.span((now - since).total_seconds())
 
 
 def _source(given: str | None) -> str | None:

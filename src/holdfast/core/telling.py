@@ -6,6 +6,7 @@ house.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from holdfast.core.health import Check
@@ -73,9 +74,11 @@ def counted(queue: str, count: int, why: str) -> Finding:
     return Finding(COUNTED, queue, f"{many(count, 'message')} in {queue}", 1, count, {"lines": lines})
 
 
-def blind(queue: str, why: str) -> Finding:
-    """A queue that could not be looked at."""
+def blind(queue: str, why: str, since: datetime | None = None) -> Finding:
+    """A queue that could not be looked at, since when."""
     lines = [["where", queue], ["why", why], ["means", "whether dead letters arrive there is not known"]]
+    if since is not None:
+        lines.append(["blind since", since.strftime("%Y-%m-%d %H:%M UTC")])
     return Finding(BLIND, queue, f"The dead letters of {queue} cannot be looked at", 1, 1, {"lines": lines})
 
 
@@ -106,7 +109,7 @@ def once(finding: Finding, known: set[tuple[str, str]]) -> Finding:
     """What is a state, and not made of letters, arrives once: when its incident opens."""
     if finding.kind == LETTERS or (finding.kind, finding.key) not in known:
         return finding
-    return Finding(finding.kind, finding.key, finding.title, 0, finding.present, finding.details)
+    return replace(finding, arrived=0)
 
 
 def so_far(finding: Finding, known: Mapping[tuple[str, str], OpenIncident]) -> Finding:
@@ -148,6 +151,27 @@ def content(decision: Decision) -> dict[str, Any]:
         lines.append(["in all", f"{incident.arrivals + (decision.finding.arrived if decision.finding else 0):,}"])
     told = f"{_BEFORE.get(decision.reason, '')}{title(decision)}"
     return {"title": told, "lines": lines, "command": details.get("command")}
+
+
+#: Incidents that a digest names.
+NAMED = 8
+
+
+def digest(told: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Many incidents as one: (reason, content) of each. Those that begin come first.
+
+    >>> digest([("first", {"title": "a"}), ("resolved", {"title": "Resolved: b"})])["title"]
+    '2 incidents: 1 new, 1 over'
+    """
+    order = {"first": 0, "worse": 1, "repeat": 2, "resolved": 3}
+    names = {"first": "new", "worse": "worse", "repeat": "still there", "resolved": "over"}
+    ranked = sorted(told, key=lambda each: order.get(each[0], 9))
+    counts = [(names[reason], sum(each == reason for each, _ in told)) for reason in names]
+    parts = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    lines = [[names.get(reason, reason), str(content.get("title", ""))] for reason, content in ranked[:NAMED]]
+    if len(told) > NAMED:
+        lines.append(["and", f"{len(told) - NAMED:,} more"])
+    return {"title": f"{len(told):,} incidents: {parts}", "lines": lines, "command": "holdfast incidents list"}
 
 
 def many(count: int, noun: str) -> str:

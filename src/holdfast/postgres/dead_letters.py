@@ -57,6 +57,30 @@ class IncidentChange:
 
 
 @dataclass(frozen=True, slots=True)
+class LookEnded:
+    """Since when nobody could look at a queue; in how many seconds SQS deletes the oldest that is not kept here."""
+
+    blind_since: datetime | None
+    lost_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterQueue:
+    """A dead-letter queue of SQS that is looked at. `is_abandoned`: nobody has for long."""
+
+    name: str
+    looked_at: datetime | None
+    every: timedelta
+    messages: int | None
+    captured: bool
+    only_counted: str | None
+    blind_since: datetime | None
+    error: str | None
+    expires_at: datetime | None
+    is_abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What was written: of dead letters, `arrivals` is how many were marked as told of."""
 
@@ -91,6 +115,25 @@ def note_dead_letters(queue: str, letters: Sequence[NewLetter], *, complete: boo
     return Call(
         "note_dead_letters", "SELECT holdfast.note_dead_letters(%s, %s::jsonb, %s)", (queue, text, complete), int
     )
+
+
+def begin_looks(queues: Sequence[str], every: float) -> Call[str]:
+    """Those of these queues that it is this process's turn to look at."""
+    parameters = (sorted(queues), timedelta(seconds=every))
+    return Call("begin_looks", "SELECT holdfast.begin_looks(%s::text[], %s::interval)", parameters, str)
+
+
+def end_look(queue: str, facts: Mapping[str, Any]) -> Call[LookEnded]:
+    """What a look came to: {messages, captured, only_counted, error, retention}."""
+    text = "SELECT blind_since, lost_in FROM holdfast.end_look(%s, %s::jsonb)"
+    return Call("end_look", text, (queue, json.dumps(dict(facts))), LookEnded)
+
+
+def list_dead_letter_queues(most: int = 1000) -> Call[DeadLetterQueue]:
+    """The dead-letter queues that anybody looks at."""
+    names = ", ".join(DeadLetterQueue.__dataclass_fields__)
+    text = f"SELECT {names} FROM holdfast.list_dead_letter_queues(%s)"
+    return Call("list_dead_letter_queues", text, (most,), DeadLetterQueue)
 
 
 def capture_dead_letters(queue: str, letters: Sequence[NewLetter]) -> Call[int]:

@@ -32,6 +32,7 @@ class Capture:
     kept: int
     complete: bool
     only_counted: str | None = None
+    retention: int = 0
 
 
 async def capture(sqs: Sqs, url: str, keep: Keep, *, longest: float = LONGEST, enough: int | None = None) -> Capture:
@@ -62,14 +63,14 @@ class _Work:
         count = attributes.visible + attributes.in_flight
         reason = why_only_counted(attributes.dead_letter_arn, is_fifo=False)
         if reason is not None or count == 0:
-            return Capture(name, count, 0, complete=reason is None, only_counted=reason)
+            return Capture(name, count, 0, complete=reason is None, only_counted=reason, retention=attributes.retention)
         ended = await asyncio.gather(*(self._lane() for _ in range(LANES)), return_exceptions=True)
         await give_back(self._sqs, self._url, self._left)
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
         is_all = count <= self._kept and not self._left and not self.stopped and attributes.in_flight == 0
-        return Capture(name, max(count, self._kept), self._kept, complete=is_all)
+        return Capture(name, max(count, self._kept), self._kept, complete=is_all, retention=attributes.retention)
 
     async def _lane(self) -> None:
         empty, clock = 0, asyncio.get_running_loop().time

@@ -26,13 +26,17 @@ EMPTY_ANSWERS = 2
 
 @dataclass(frozen=True)
 class Look:
-    """What a look brought. `complete`: all that was there was seen. `only_counted`: why messages were not looked at."""
+    """What a look brought. `complete`: all that was there was seen. `only_counted`: why messages were not looked at.
+
+    `retention`: seconds after which SQS deletes a message.
+    """
 
     queue: str
     count: int
     messages: tuple[Message, ...]
     complete: bool
     only_counted: str | None = None
+    retention: int = 0
 
 
 async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
@@ -49,12 +53,12 @@ async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
 
 async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
     attributes = await sqs.attributes(url)
-    count = attributes.visible + attributes.in_flight
+    count, kept = attributes.visible + attributes.in_flight, attributes.retention
     reason = why_only_counted(attributes.dead_letter_arn, is_fifo=attributes.is_fifo)
     if reason is not None:
-        return Look(queue_name(url), count, (), complete=False, only_counted=reason)
+        return Look(queue_name(url), count, (), complete=False, only_counted=reason, retention=kept)
     if count == 0:
-        return Look(queue_name(url), 0, (), complete=True)
+        return Look(queue_name(url), 0, (), complete=True, retention=kept)
     seen: dict[str, Message] = {}
     empty, clock = 0, asyncio.get_running_loop().time
     until = clock() + LONGEST
@@ -67,7 +71,7 @@ async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
         await give_back(sqs, url, [message.receipt for message in seen.values()])
     # Another may look at the same time and have the rest in hand, so all that was counted must have been seen.
     is_all = count <= len(seen) < most and attributes.in_flight == 0
-    return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all)
+    return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all, retention=kept)
 
 
 async def to_its_end(looking: "asyncio.Task[Any]") -> None:

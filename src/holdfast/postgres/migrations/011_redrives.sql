@@ -16,6 +16,88 @@ BEGIN
     END IF;
     EXECUTE $migration$
 -- migration body
+-- The dead-letter queues of SQS that anybody looks at: when, and what came of it. `expires_at`: when SQS deletes the oldest message
+-- that is not kept whole here. One that nobody has looked at for long is nobody's any more: it was taken out of the settings.
+CREATE TABLE IF NOT EXISTS holdfast.dead_letter_queues (
+    name         text        COLLATE "C" NOT NULL PRIMARY KEY,
+    looked_at    timestamptz,
+    every        interval    NOT NULL,
+    messages     bigint,
+    captured     boolean     NOT NULL DEFAULT false,
+    only_counted text,
+    blind_since  timestamptz,
+    error        text,
+    expires_at   timestamptz
+) WITH (fillfactor = 50);
+
+-- Which of these dead-letter queues is it this process's turn to look at? Of all processes one wins in each interval, for each queue
+-- by itself: processes with other queues do not stand in each other's way. A stamp from the future is one of a clock that was set
+-- back.
+CREATE OR REPLACE FUNCTION holdfast.begin_looks(queues text[], every interval) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+    _now timestamptz := holdfast.clock();
+BEGIN
+    INSERT INTO holdfast.dead_letter_queues (name, every)
+    SELECT q.name, begin_looks.every FROM unnest(queues) AS q (name)
+    WHERE NOT EXISTS (SELECT FROM holdfast.dead_letter_queues k WHERE k.name = q.name)
+    ORDER BY q.name
+    ON CONFLICT (name) DO NOTHING;
+    RETURN QUERY
+    UPDATE holdfast.dead_letter_queues AS q
+    SET looked_at = _now, every = begin_looks.every
+    WHERE q.name = ANY (ARRAY(
+        SELECT d.name FROM holdfast.dead_letter_queues d
+        WHERE d.name = ANY (queues)
+          AND (d.looked_at IS NULL OR d.looked_at <= _now - begin_looks.every OR d.looked_at > _now + begin_looks.every)
+        ORDER BY d.name
+        FOR UPDATE SKIP LOCKED))
+    RETURNING q.name;
+END
+$function$;
+
+-- What a look at a dead-letter queue came to. facts: {messages, captured, only_counted, error, retention: seconds}; with an error nothing
+-- else is known, and what was known before stays. Returns since when nobody could look at it, and in how many seconds SQS deletes the
+-- oldest of its messages that is not kept whole here: SQS counts from when a message was first sent.
+CREATE OR REPLACE FUNCTION holdfast.end_look(queue text, facts jsonb)
+RETURNS TABLE (blind_since timestamptz, lost_in double precision)
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    UPDATE holdfast.dead_letter_queues AS q
+    SET error = facts ->> 'error',
+        blind_since = CASE WHEN facts ->> 'error' IS NOT NULL THEN coalesce(q.blind_since, c.now) END,
+        messages = CASE WHEN facts ->> 'error' IS NULL THEN (facts ->> 'messages')::bigint ELSE q.messages END,
+        captured = coalesce((facts ->> 'captured')::boolean, q.captured),
+        only_counted = CASE WHEN facts ->> 'error' IS NULL THEN facts ->> 'only_counted' ELSE q.only_counted END,
+        expires_at = CASE WHEN facts ->> 'error' IS NULL THEN (
+            SELECT min(d.sent_at) FROM holdfast.dead_letters d
+            WHERE d.source = 'sqs' AND d.queue = end_look.queue AND d.gone_at IS NULL AND d.captured_at IS NULL)
+            + make_interval(secs => (facts ->> 'retention')::double precision) ELSE q.expires_at END
+    FROM (SELECT holdfast.clock() AS now) c
+    WHERE q.name = end_look.queue
+    RETURNING q.blind_since, extract(epoch FROM q.expires_at - c.now)::double precision;
+$function$;
+
+-- The dead-letter queues that anybody looks at. `is_abandoned`: nobody has looked for an hour longer than it should be looked at three
+-- times; what is open about it is over then, since nobody watches it any more.
+CREATE OR REPLACE FUNCTION holdfast.list_dead_letter_queues(max_queues integer DEFAULT 1000)
+RETURNS TABLE (
+    name text, looked_at timestamptz, every interval, messages bigint, captured boolean, only_counted text, blind_since timestamptz,
+    error text, expires_at timestamptz, is_abandoned boolean)
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT q.name, q.looked_at, q.every, q.messages, q.captured, q.only_counted, q.blind_since, q.error, q.expires_at,
+           coalesce(q.looked_at < (SELECT holdfast.clock()) - 3 * q.every - interval '1 hour', false)
+    FROM holdfast.dead_letter_queues q
+    ORDER BY q.name
+    LIMIT max_queues;
+$function$;
+
 -- Sending dead letters on their way again: what was asked for, by whom, and how far it came. `filter` is what was asked for, the
 -- letters of redrive_letters what that was at that moment: what arrives later is in none. After `canary` letters it waits until
 -- their outcomes are known. `owner` works at it until `lease_until`; whoever finds that passed goes on in its place.
@@ -502,7 +584,7 @@ END
 $function$;
 
 -- What became of messages that were to be sent. results: [{letter_id, status: sent | skipped | failed | waiting, detail}]. A letter that
--- was sent is redriven; one that waits again is tried again. Only whoever holds the redrive may. Returns how many were settled.
+-- was sent is redriven, and its queue is looked at soon: it may come back; one that waits again is tried again. Only whoever holds the redrive may. Returns how many were settled.
 CREATE OR REPLACE FUNCTION holdfast.settle_redrive_messages(redrive uuid, owner uuid, results jsonb) RETURNS integer
 LANGUAGE sql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
@@ -522,6 +604,12 @@ AS $function$
         SET gone_at = h.now, outcome = 'redriven', outcome_at = h.now, outcome_by = h.requested_by
         FROM held h, written w
         WHERE d.id = w.letter_id AND w.status = 'sent'
+        RETURNING 1
+    ), sooner AS (
+        UPDATE holdfast.dead_letter_queues AS q
+        SET looked_at = least(q.looked_at, h.now - q.every + interval '30 seconds')
+        FROM held h
+        WHERE q.name IN (SELECT d.queue FROM holdfast.dead_letters d JOIN written w ON w.letter_id = d.id AND w.status = 'sent')
         RETURNING 1
     )
     SELECT count(*)::integer FROM written;
@@ -613,7 +701,7 @@ BEGIN
 END
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters']);
+SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -621,6 +709,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '7e9201e3296a13abd605f9a9b93ae6b55837b67e1b134bfe5d0eec547397bf0d');
+    VALUES (11, '011_redrives', 'c3fa812b52779a177d27910d5bc98ad3f1d9aa5121fa530b6c008d3d3d1df9a7');
 END
 $holdfast$;
