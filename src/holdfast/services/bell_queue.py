@@ -15,7 +15,7 @@ from holdfast.postgres.dead_letters import open_incidents
 from holdfast.postgres.ledger import AsyncLedger, Executor
 from holdfast.services.incidents import IncidentBook
 
-#: Seconds until what could not be written is tried again.
+#: Seconds until what could not be written is tried again, and what is not yet taken for over is said again.
 PAUSE = 5.0
 
 
@@ -59,3 +59,6 @@ class BellQueueWatch:
     async def _write(self) -> None:
         found = [telling.foreign(self._queue)] if self._is_foreign else []
         await self._book.fold(found, [telling.FOREIGN], {telling.FOREIGN: [self._queue]})
+        if not found and await is_foreign(self._ledger, self._queue):
+            # It is over after more than one look, and this worker still listens.
+            asyncio.get_running_loop().call_later(PAUSE, self._news.set)
