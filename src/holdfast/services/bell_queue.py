@@ -21,7 +21,8 @@ PAUSE = 5.0
 
 async def is_foreign(ledger: Executor, queue: str) -> bool:
     """Whether somebody else's messages were met in this queue of SQS, and it is not known that they are gone."""
-    return any(incident.key == queue for incident in await ledger.call(open_incidents([telling.FOREIGN])))
+    known = await ledger.call(open_incidents([telling.FOREIGN]))
+    return any(incident.key == queue and incident.status != "resolved" for incident in known)
 
 
 class BellQueueWatch:
