@@ -9,6 +9,7 @@ import io
 import ipaddress
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ from holdfast.postgres.rest import rest_address
 from holdfast.postgres.supabase import project_ref
 from holdfast.services.supervisor import GRACE
 from holdfast.services.worker import WorkerSettings
-from holdfast.sqs.client import check_queue_url
+from holdfast.sqs.client import check_queue_url, queue_name
 
 PREFIX = "HOLDFAST_"
 TOML_FILE = "holdfast.toml"
@@ -163,6 +164,11 @@ class Settings(BaseModel):
         (), description="Further dead-letter queues to watch, comma-separated; those of the two queues above are found."
     )
     dlq_interval: float = Field(300.0, gt=0, description="How often dead-letter queues are looked at.")
+    dlq_capture: tuple[str, ...] = Field(
+        (),
+        description="Dead-letter queues, by name, comma-separated, whose messages are moved into the ledger: kept there"
+        " whole, then deleted from SQS. Of others copies are kept, and nothing is deleted.",
+    )
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
@@ -197,7 +203,14 @@ class Settings(BaseModel):
         return () if value == "none" else value
 
     @field_validator(
-        "queues", "kinds", "trusted_proxies", "rate_limit_headers", "dlq_urls", "health_queues", mode="before"
+        "queues",
+        "kinds",
+        "trusted_proxies",
+        "rate_limit_headers",
+        "dlq_urls",
+        "dlq_capture",
+        "health_queues",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -256,6 +269,16 @@ class Settings(BaseModel):
     @classmethod
     def _are_queues(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_checked(check_queue_url, each, setting="HOLDFAST_DLQ_URLS", fifo=True) for each in value)
+
+    @field_validator("dlq_capture")
+    @classmethod
+    def _are_queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """A URL stands for its queue's name: it is what people have at hand."""
+        names = tuple(queue_name(each) if "/" in each else each for each in value)
+        for given, name in zip(value, names, strict=True):
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,75}(\.fifo)?", name):
+                raise ValueError(f"{given[:100]!r} is no queue's name; it looks like orders-dlq")
+        return names
 
     @field_validator("slack_webhook_url")
     @classmethod

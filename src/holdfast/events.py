@@ -233,6 +233,15 @@ class IncidentChanged:
 
 
 @dataclass(frozen=True)
+class RedriveChanged:
+    """A redrive of dead letters goes on, waits, or has ended (`status`), and why."""
+
+    id: UUID
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class NotificationDelivered:
     """Somebody was told of an incident. `reason`: first, worse, repeat, resolved, test."""
 
@@ -299,6 +308,7 @@ Event = (
     | Swept
     | DeadLettersSeen
     | IncidentChanged
+    | RedriveChanged
     | NotificationDelivered
     | NotificationFailed
     | LocalServerDied

@@ -8,14 +8,17 @@ from uuid import uuid4
 import pytest
 
 from holdfast.app import new_id
+from holdfast.core.bell import make_bell
+from holdfast.core.incident import Pace
 from holdfast.events import DeadLettersSeen, IncidentChanged, QueueLost, Sinks
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.dlq_monitor import DlqMonitor, Sources
+from holdfast.services.dlq_monitor import DlqMonitor
+from holdfast.services.dlq_queues import Sources
 from holdfast.sqs.client import Sqs, queue_name
 from tests.postgres.test_dead_letters import LATER, dies
 from tests.services.helpers import Recorder
 from tests.sqs.local import LocalSqs
-from tests.support import Row, Session, advance, retry, rows
+from tests.support import Row, Session, advance, retry, rows, seconds
 
 
 @pytest.fixture
@@ -35,8 +38,9 @@ async def monitoring(
 ) -> AsyncIterator[tuple[DlqMonitor, Recorder]]:
     recorder, ledger = Recorder(), AsyncLedger(database)
     made = DlqMonitor(
-        ledger, Sources(urls, sources), ["log"], Sinks([recorder]), interval=300.0, new_id=new_id, retry_after=0.1
-    )
+        ledger, Sources(urls, sources), ["log"], Sinks([recorder]), interval=300.0, new_id=new_id, retry_after=0.1,
+        pace=Pace(group_interval=0.0),
+    )  # fmt: skip
     try:
         yield made, recorder
     finally:
@@ -82,6 +86,7 @@ async def test_one_more_of_a_known_cause_is_told_and_an_emptied_queue_resolves(
         await monitor.look_at_queues()
         messages = await client.receive(url)
         await client.delete(url, [message.receipt for message in messages])
+        conn.execute("UPDATE holdfast.notifications SET attempts = 1, delivered_at = now()")
         await monitor.look_at_queues()
         await monitor.look_at_queues()
     name = queue_name(url)
@@ -120,6 +125,8 @@ async def test_a_queue_that_cannot_be_looked_at_is_told_and_does_not_stop_the_ot
         assert len(recorder.of(QueueLost)) == 2
         await client.create(queue_name(broken), {}, {})
         await monitor.look_at_queues()
+        assert len(told(conn)) == 2, "one look that succeeds may be chance"
+        await monitor.look_at_queues()
     assert told(conn)[-1] == ("resolved", f"Resolved: The dead letters of {queue_name(broken)} cannot be looked at")
 
 
@@ -132,6 +139,7 @@ async def test_a_monitor_of_other_queues_leaves_what_it_did_not_look_at_open(
         await other.look_at_queues()
         assert told(conn) == [("first", f"The dead letters of {queue_name(broken)} cannot be looked at")]
         await client.create(queue_name(broken), {}, {})
+        await one.look_at_queues()
         await one.look_at_queues()
     assert [reason for reason, _ in told(conn)] == ["first", "resolved"]
 
@@ -251,3 +259,82 @@ async def test_a_hostile_body_is_kept_and_harms_nothing(database: str, conn: Ses
     async with monitoring(database, url) as (monitor, _):
         await monitor.look_at_queues()
     assert len(stored(conn)) == 3
+
+
+async def test_the_loss_of_what_is_left_in_a_queue_is_told_in_time_and_again_when_it_is_near(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    url = await queue(client, MessageRetentionPeriod=str(20 * 3600))
+    await client.send(url, ['{"type": "ship"}'])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+        lost = f"The oldest message of {queue_name(url)} is lost"
+        assert [title for _, title in told(conn) if title.startswith(lost)] == [f"{lost} in 20.0 h"]
+        conn.execute("UPDATE holdfast.notifications SET attempts = 1, delivered_at = now()")
+        advance(conn, seconds(17 * 3600))
+        await monitor.look_at_queues()
+        assert ("worse", f"{lost} in 3.0 h") in told(conn)
+
+
+async def test_what_was_captured_is_not_lost_when_its_queue_forgets(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client, MessageRetentionPeriod="3600")
+    await client.send(url, ['{"type": "ship"}'])
+    recorder, ledger = Recorder(), AsyncLedger(database)
+    sources = Sources((url,), (), (queue_name(url),))
+    monitor = DlqMonitor(ledger, sources, ["log"], Sinks([recorder]), interval=300.0, new_id=new_id)
+    await monitor.look_at_queues()
+    await ledger.close()
+    assert [title for _, title in told(conn)] == [f"1 message of ship in {queue_name(url)}"]
+
+
+async def test_two_monitors_of_different_queues_both_get_their_turns(database: str, conn: Session, client: Sqs) -> None:
+    """With one turn for all, whoever is quicker would look each time, and at its own queues only."""
+    one, other = await queue(client), await queue(client)
+    for url in (one, other):
+        await client.send(url, ["letter"])
+    async with monitoring(database, one) as (first, _), monitoring(database, other) as (second, _):
+        for monitor in (first, second):
+            assert monitor._sqs is not None
+            await monitor._look_if_due(monitor._sqs)
+            advance(conn, seconds(16))
+    assert {letter["queue"] for letter in stored(conn)} == {queue_name(one), queue_name(other)}
+
+
+async def test_one_queue_is_looked_at_by_one_of_two_processes_in_each_interval(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    url = await queue(client)
+    async with monitoring(database, url) as (one, mine), monitoring(database, url) as (other, theirs):
+        for monitor in (one, other, one):
+            assert monitor._sqs is not None
+            await monitor._look_if_due(monitor._sqs)
+            advance(conn, seconds(16))
+        assert len([*mine.of(DeadLettersSeen), *theirs.of(DeadLettersSeen)]) == 1
+        advance(conn, seconds(300))
+        assert other._sqs is not None
+        await other._look_if_due(other._sqs)
+        assert len(theirs.of(DeadLettersSeen)) == 1
+
+
+async def test_what_is_open_about_a_queue_that_nobody_watches_any_more_is_over(
+    database: str, conn: Session, client: Sqs, sqs: LocalSqs
+) -> None:
+    broken, url = sqs.url(f"nobody-{uuid4().hex[:8]}"), await queue(client)
+    async with monitoring(database, broken) as (one, _):
+        await one.look_at_queues()
+    async with monitoring(database, url) as (other, _):
+        await other.look_at_queues()
+        await other.look_at_queues()
+        assert [reason for reason, _ in told(conn)] == ["first"]
+        advance(conn, seconds(3 * 300 + 3601))
+        await other.look_at_queues()
+        await other.look_at_queues()
+    assert [reason for reason, _ in told(conn)] == ["first", "resolved"]
+
+
+async def test_a_bell_of_ours_is_no_dead_letter(database: str, conn: Session, client: Sqs) -> None:
+    url = await queue(client)
+    await client.send(url, [make_bell("mail"), '{"type": "ship"}'])
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+    assert [letter["kind"] for letter in stored(conn)] == ["ship"]

@@ -9,7 +9,7 @@ from holdfast import Holdfast, Settings
 from holdfast.core.bell import BellRoutes
 from holdfast.events import ForeignMessageHeard, Sinks
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services import bell_lines
+from holdfast.services import bell_lines, bell_queue
 from holdfast.services.bell_lines import BellLines
 from holdfast.services.ringer import Ringer
 from holdfast.sqs.client import Sqs, queue_name
@@ -123,6 +123,7 @@ async def test_a_foreign_message_opens_an_incident_and_its_queue_is_not_rung_unt
     database: str, conn: Session, client: Sqs, url: str, ringer: Ringer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bell_lines, "OURS_FOR", 0.0)
+    monkeypatch.setattr(bell_queue, "PAUSE", 0.05)
     calm(conn)
     await client.send(url, ['{"order": 17}'])
     async with working(database, reports(database), bells=BellRoutes(url)):

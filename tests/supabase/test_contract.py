@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.ratelimit import Policy
 from holdfast.core.schedule import Schedule
 from holdfast.errors import IdempotencyKeyReused, InvalidValue, WorkerGone
-from holdfast.postgres import calls, dead_letters, examine, health, keys, presence, rate_limit, reads, schema
+from holdfast.postgres import calls, dead_letters, examine, health, keys, presence, rate_limit, reads, redrives, schema
 from holdfast.postgres.calls import Call, NewJob, Settlement
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.migrate import load
@@ -22,7 +22,7 @@ from holdfast.postgres.rest import request_of
 from tests.supabase.project import Project
 from tests.support import Session, row
 
-MODULES = (calls, dead_letters, examine, health, keys, presence, rate_limit, reads, schema)
+MODULES = (calls, dead_letters, examine, health, keys, presence, rate_limit, reads, redrives, schema)
 NOW, ONE, TWO = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UUID(int=1), UUID(int=2)
 POLICY = Policy.parse("5/minute", name="contract")
 JOB = NewJob(ONE, "q", "k", '{"a": 1}', priority=3)
@@ -55,6 +55,10 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "prune_bookkeeping": calls.prune_bookkeeping,
     "collect_dead_jobs": dead_letters.collect_dead_jobs,
     "note_dead_letters": lambda: dead_letters.note_dead_letters("dlq", [], complete=True),
+    "capture_dead_letters": lambda: dead_letters.capture_dead_letters("dlq", []),
+    "begin_looks": lambda: dead_letters.begin_looks(["dlq"], 60.0),
+    "end_look": lambda: dead_letters.end_look("dlq", {"messages": 3, "retention": 60}),
+    "list_dead_letter_queues": lambda: dead_letters.list_dead_letter_queues(5),
     "dead_letter_groups": dead_letters.dead_letter_groups,
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
@@ -63,6 +67,24 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "pause_channel": lambda: dead_letters.pause_channel("log", 0.0),
     "claim_notifications": lambda: dead_letters.claim_notifications(["log"], 10, 30.0),
     "settle_notification": lambda: dead_letters.settle_notification(TWO, None, None),
+    "list_incidents": lambda: redrives.list_incidents(["open"], None, 5),
+    "incident_history": lambda: redrives.incident_history(ONE),
+    "incident_ack": lambda: redrives.incident_ack(ONE, "ada"),
+    "incident_silence": lambda: redrives.incident_silence(ONE, 60.0, "ada", "note"),
+    "letter_groups": lambda: redrives.letter_groups(redrives.LetterFilter(kind="k", newer=60.0)),
+    "list_letters": lambda: redrives.list_letters(redrives.LetterFilter(["1"])),
+    "show_letter": lambda: redrives.show_letter("1"),
+    "letter_history": lambda: redrives.letter_history(ONE),
+    "redrive_dead_letters": lambda: redrives.redrive_dead_letters(
+        ONE, redrives.LetterFilter([]), redrives.RedriveOptions("ada", rate=1.5)
+    ),
+    "claim_redrive": lambda: redrives.claim_redrive(ONE, 60.0),
+    "redrive_jobs": lambda: redrives.redrive_jobs(ONE, TWO, 5),
+    "take_redrive_messages": lambda: redrives.take_redrive_messages(ONE, TWO, 5),
+    "settle_redrive_messages": lambda: redrives.settle_redrive_messages(ONE, TWO, [redrives.Sent(ONE, "sent")]),
+    "change_redrive": lambda: redrives.change_redrive(TWO, "pause", "why"),
+    "list_redrives": lambda: redrives.list_redrives(None, 5),
+    "discard_dead_letters": lambda: redrives.discard_dead_letters(redrives.LetterFilter([]), "ada", "why"),
     "announce_service": lambda: presence.announce_service(
         presence.Introduction(TWO, "up", "h", 1, "1", "/x", "hash", None, None)
     ),
@@ -127,7 +149,7 @@ CONNECTED = {
 
 
 #: What the first caller gets, and the second not any more.
-ONCE = {"claim"}
+ONCE = {"claim", "begin_looks"}
 
 
 def test_every_call_is_either_a_function_or_needs_a_connection_by_intent() -> None:

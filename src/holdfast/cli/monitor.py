@@ -44,6 +44,8 @@ def dlq(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: w
     """Watch dead-letter queues and jobs that went dead, and tell of them."""
     settings = _read(database_url, data_dir, log_level)
     lines = [("watches", f"jobs, and {_queues(settings)}; queues each {settings.dlq_interval:g} s")]
+    if settings.dlq_capture:
+        lines.append(("captures", f"{', '.join(settings.dlq_capture)}: kept in the ledger, then deleted from SQS"))
     _run("dlq-monitor", settings, [*lines, ("alerts", describe_alerts(settings))], stale_jobs=False)
 
 

@@ -15,14 +15,13 @@ from pydantic import SecretStr
 
 from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress
-from holdfast.cli.options import sqs_queues
+from holdfast.cli.options import dlq_sources, sqs_queues
 from holdfast.config import Settings
 from holdfast.core.bell import BellRoutes
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.notify.channel import Channel
 from holdfast.notify.log import LogChannel
-from holdfast.services.dlq_monitor import Sources
 from holdfast.services.monitors import Monitors, MonitorSettings
 
 
@@ -54,13 +53,12 @@ def _channels(slack: str | None) -> dict[str, Channel]:
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
     """The part of the settings that the monitors need."""
-    sources = [*settings.bell_routes().urls(), *filter(None, [settings.watched_queue_url])]
     return MonitorSettings(
         stale=stale,
         dlq=dlq,
         bells=settings.bell_routes() if rings else BellRoutes(),
         queues=sqs_queues(settings),
-        sources=Sources(settings.dlq_urls, tuple(dict.fromkeys(sources))),
+        sources=dlq_sources(settings),
         dlq_interval=settings.dlq_interval,
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,

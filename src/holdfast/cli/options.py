@@ -14,6 +14,7 @@ from holdfast.config import ENV_FILE, SECRETS, TOML_FILE, Settings, load_setting
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database, resolve_database
 from holdfast.postgres.ledger import SyncLedger
+from holdfast.services.dlq_queues import Sources
 from holdfast.services.restarts import Here
 from holdfast.services.sqs_watch import WatchedQueue
 
@@ -77,6 +78,12 @@ def sqs_queues(settings: Settings) -> list[WatchedQueue]:
     roles |= dict.fromkeys(settings.bell_routes().urls(), "bells")
     roles |= dict.fromkeys(settings.dlq_urls, "dead letters")
     return [WatchedQueue(url, role) for url, role in roles.items() if url]
+
+
+def dlq_sources(settings: Settings) -> Sources:
+    """Where dead-letter queues are looked for."""
+    sources = [*settings.bell_routes().urls(), *filter(None, [settings.watched_queue_url])]
+    return Sources(settings.dlq_urls, tuple(dict.fromkeys(sources)), settings.dlq_capture)
 
 
 def told(settings: Settings) -> str:

@@ -4,17 +4,17 @@ Nothing of a message's body and no text of an error is in them, since both may q
 house.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from holdfast.core.health import Check
-from holdfast.core.incident import Decision, Finding, Reason
+from holdfast.core.incident import Action, Decision, Finding, OpenIncident, Reason
 from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
-ALONE, FOREIGN = "limits_without_postgres", "foreign_message"
-#: All that an incident can be of.
-KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN)
+ALONE, FOREIGN, EXPIRING = "limits_without_postgres", "foreign_message", "letters_expiring"
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -30,9 +30,42 @@ def letters(group: LetterGroup) -> Finding:
         lines.append(["oldest", group.oldest_at.strftime("%Y-%m-%d %H:%M UTC")])
     if group.sample_job_id:
         lines.append(["for example job", group.sample_job_id])
-    command = f"holdfast jobs show {group.sample_job_id}" if group.source == "job" else None
     title = f"{many(group.untold or group.present, noun)} of {what}{cause} {where}"
-    return Finding(LETTERS, group.fingerprint, title, group.untold, group.present, {"lines": lines, "command": command})
+    details = {"lines": lines, "command": _commands(group), "group": group}
+    return Finding(LETTERS, group.fingerprint, title, group.untold, group.present, details)
+
+
+def _commands(group: LetterGroup) -> str:
+    """What to type to look, and to send them again: nothing is sent before it was looked at."""
+    look = [
+        f"holdfast dlq list --group {group.fingerprint}",
+        f"holdfast dlq redrive --group {group.fingerprint} --dry-run",
+    ]
+    return "\n".join([f"holdfast jobs show {group.sample_job_id}", *look] if group.source == "job" else look)
+
+
+#: Hours before the loss of a message, and how urgent that is then.
+LOSS = ((4.0, 2), (24.0, 1))
+
+
+def expiring(queue: str, seconds: float) -> Finding | None:
+    """A queue whose oldest message SQS will delete in so many seconds, read or not; None where there is time.
+
+    >>> expiring("orders-dlq", 3 * 3600).level
+    2
+    """
+    level = next((level for hours, level in LOSS if seconds <= hours * 3600), None)
+    if level is None:
+        return None
+    when = f"in {span(seconds)}" if seconds > 0 else "about now"
+    lines = [
+        ["where", queue],
+        ["time to loss", span(max(seconds, 0.0))],
+        ["means", "SQS deletes a message when its retention ends, counted from when it was first sent"],
+        ["way out", "HOLDFAST_DLQ_CAPTURE keeps messages of this queue in the ledger; or redrive them"],
+    ]
+    details = {"lines": lines, "command": f"holdfast dlq redrive --queue {queue} --dry-run"}
+    return Finding(EXPIRING, queue, f"The oldest message of {queue} is lost {when}", 1, 1, details, level)
 
 
 def counted(queue: str, count: int, why: str) -> Finding:
@@ -41,9 +74,11 @@ def counted(queue: str, count: int, why: str) -> Finding:
     return Finding(COUNTED, queue, f"{many(count, 'message')} in {queue}", 1, count, {"lines": lines})
 
 
-def blind(queue: str, why: str) -> Finding:
-    """A queue that could not be looked at."""
+def blind(queue: str, why: str, since: datetime | None = None) -> Finding:
+    """A queue that could not be looked at, since when."""
     lines = [["where", queue], ["why", why], ["means", "whether dead letters arrive there is not known"]]
+    if since is not None:
+        lines.append(["blind since", since.strftime("%Y-%m-%d %H:%M UTC")])
     return Finding(BLIND, queue, f"The dead letters of {queue} cannot be looked at", 1, 1, {"lines": lines})
 
 
@@ -84,31 +119,69 @@ def once(finding: Finding, known: set[tuple[str, str]]) -> Finding:
     """What is a state, and not made of letters, arrives once: when its incident opens."""
     if finding.kind == LETTERS or (finding.kind, finding.key) not in known:
         return finding
-    return Finding(finding.kind, finding.key, finding.title, 0, finding.present, finding.details)
+    return replace(finding, arrived=0)
+
+
+def so_far(finding: Finding, known: Mapping[tuple[str, str], OpenIncident]) -> Finding:
+    """With what arrived before, and was not told of yet."""
+    incident = known.get((finding.kind, finding.key))
+    group = finding.details.get("group")
+    if incident is None or not isinstance(group, LetterGroup):
+        return replace(finding, details=_plain(finding.details))
+    told = letters(replace(group, untold=group.untold + incident.untold))
+    return replace(told, arrived=finding.arrived, details=_plain(told.details))
+
+
+def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if name != "group"}
 
 
 def title(decision: Decision) -> str:
-    """What an incident is called from now on."""
-    if decision.finding is not None and decision.reason is not Reason.RESOLVED:
-        return decision.finding.title
-    return decision.incident.title if decision.incident else decision.key
+    """What an incident is called from now on: by what is told, or was told last."""
+    finding, incident = decision.finding, decision.incident
+    is_told_anew = decision.action not in (Action.RESOLVE, Action.CLEAN, Action.SEEN, Action.REPEAT)
+    if finding is not None and (is_told_anew or incident is None):
+        return finding.title
+    return incident.title if incident else decision.key
+
+
+_BEFORE = {Reason.RESOLVED: "Resolved: ", Reason.REPEAT: "Still there: "}
 
 
 def content(decision: Decision) -> dict[str, Any]:
     """What is told: {title, lines, command}."""
-    details = decision.finding.details if decision.finding else {}
-    lines: list[Sequence[str]] = []
-    if decision.reason is Reason.RESOLVED:
-        told = f"Resolved: {title(decision)}"
-    else:
-        told = title(decision)
-        lines += details.get("lines", [])
-    if decision.incident is not None:
-        lines.append(["open for", span(decision.incident.open_for)])
-    if decision.incident is not None and decision.incident.arrivals and decision.reason is Reason.RESOLVED:
-        lines.append(["in all", f"{decision.incident.arrivals}"])
-    command = None if decision.reason is Reason.RESOLVED else details.get("command")
-    return {"title": told, "lines": lines, "command": command}
+    incident, is_over = decision.incident, decision.reason is Reason.RESOLVED
+    details = {} if decision.finding is None or is_over else decision.finding.details
+    lines: list[Sequence[str]] = list(details.get("lines", []))
+    if decision.action is Action.REOPEN and incident is not None:
+        lines.append(["came back", f"{incident.reopened + 1} times"])
+    elif incident is not None:
+        lines.append(["open for", span(incident.open_for)])
+    if incident is not None and incident.arrivals and decision.reason in (Reason.WORSE, Reason.RESOLVED):
+        lines.append(["in all", f"{incident.arrivals + (decision.finding.arrived if decision.finding else 0):,}"])
+    told = f"{_BEFORE.get(decision.reason, '')}{title(decision)}"
+    return {"title": told, "lines": lines, "command": details.get("command")}
+
+
+#: Incidents that a digest names.
+NAMED = 8
+
+
+def digest(told: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Many incidents as one: (reason, content) of each. Those that begin come first.
+
+    >>> digest([("first", {"title": "a"}), ("resolved", {"title": "Resolved: b"})])["title"]
+    '2 incidents: 1 new, 1 over'
+    """
+    order = {"first": 0, "worse": 1, "repeat": 2, "resolved": 3}
+    names = {"first": "new", "worse": "worse", "repeat": "still there", "resolved": "over"}
+    ranked = sorted(told, key=lambda each: order.get(each[0], 9))
+    counts = [(names[reason], sum(each == reason for each, _ in told)) for reason in names]
+    parts = ", ".join(f"{count:,} {name}" for name, count in counts if count)
+    lines = [[names.get(reason, reason), str(content.get("title", ""))] for reason, content in ranked[:NAMED]]
+    if len(told) > NAMED:
+        lines.append(["and", f"{len(told) - NAMED:,} more"])
+    return {"title": f"{len(told):,} incidents: {parts}", "lines": lines, "command": "holdfast incidents list"}
 
 
 def many(count: int, noun: str) -> str:

@@ -1,7 +1,7 @@
 """Calls about dead letters, incidents and the notifications of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,11 @@ from holdfast.postgres.statements import statement
 
 @dataclass(frozen=True)
 class NewLetter:
-    """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else."""
+    """A message found in a dead-letter queue. `key` is the message's id; the body is kept here and nowhere else.
+
+    `original` is what else is needed to send it again as it was; only captured messages have it. `earlier` is the
+    letter that was sent again as this message.
+    """
 
     id: UUID
     key: str
@@ -27,11 +31,16 @@ class NewLetter:
     attributes: dict[str, str]
     received: int
     sent_at: datetime | None
+    original: Mapping[str, Any] | None = None
+    earlier: UUID | None = None
 
 
 @dataclass(frozen=True)
 class IncidentChange:
-    """What is to be written about one incident; `content` is what is told of it."""
+    """What is to be written about one incident; `content` is what is told of it, if anybody is (`tell`).
+
+    `version` is the one that was decided about; `wait`, an interval, is how long a first notification is held back.
+    """
 
     id: UUID
     action: str
@@ -41,6 +50,34 @@ class IncidentChange:
     details: dict[str, Any]
     arrivals: int
     content: dict[str, Any]
+    version: int | None = None
+    tell: bool = True
+    level: int = 0
+    wait: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookEnded:
+    """Since when nobody could look at a queue; in how many seconds SQS deletes the oldest that is not kept here."""
+
+    blind_since: datetime | None
+    lost_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterQueue:
+    """A dead-letter queue of SQS that is looked at. `is_abandoned`: nobody has for long."""
+
+    name: str
+    looked_at: datetime | None
+    every: timedelta
+    messages: int | None
+    captured: bool
+    only_counted: str | None
+    blind_since: datetime | None
+    error: str | None
+    expires_at: datetime | None
+    is_abandoned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +117,31 @@ def note_dead_letters(queue: str, letters: Sequence[NewLetter], *, complete: boo
     )
 
 
+def begin_looks(queues: Sequence[str], every: float) -> Call[str]:
+    """Those of these queues that it is this process's turn to look at."""
+    parameters = (sorted(queues), timedelta(seconds=every))
+    return Call("begin_looks", "SELECT holdfast.begin_looks(%s::text[], %s::interval)", parameters, str)
+
+
+def end_look(queue: str, facts: Mapping[str, Any]) -> Call[LookEnded]:
+    """What a look came to: {messages, captured, only_counted, error, retention}."""
+    text = "SELECT blind_since, lost_in FROM holdfast.end_look(%s, %s::jsonb)"
+    return Call("end_look", text, (queue, json.dumps(dict(facts))), LookEnded)
+
+
+def list_dead_letter_queues(most: int = 1000) -> Call[DeadLetterQueue]:
+    """The dead-letter queues that anybody looks at."""
+    names = ", ".join(DeadLetterQueue.__dataclass_fields__)
+    text = f"SELECT {names} FROM holdfast.list_dead_letter_queues(%s)"
+    return Call("list_dead_letter_queues", text, (most,), DeadLetterQueue)
+
+
+def capture_dead_letters(queue: str, letters: Sequence[NewLetter]) -> Call[int]:
+    """Keep messages whole, so that they can be deleted from their queue; how many were new."""
+    text = json.dumps([asdict(letter) for letter in letters], default=_as_json)
+    return Call("capture_dead_letters", "SELECT holdfast.capture_dead_letters(%s, %s::jsonb)", (queue, text), int)
+
+
 def dead_letter_groups() -> Call[LetterGroup]:
     """The groups of which somebody must be told, or whose incident is open."""
     names = ", ".join(LetterGroup.__dataclass_fields__)
@@ -87,10 +149,14 @@ def dead_letter_groups() -> Call[LetterGroup]:
 
 
 def open_incidents(kinds: Sequence[str]) -> Call[OpenIncident]:
-    """The open incidents of these kinds, 1,000 at most."""
+    """The incidents of these kinds that are open or were within the last hour, 1,000 of each at most."""
 
-    def read(kind: str, key: str, title: str, arrivals: int, open_for: Any) -> OpenIncident:
-        return OpenIncident(kind, key, title, arrivals, float(open_for))
+    def read(kind: str, key: str, title: str, arrivals: int, open_for: Any, *more: Any) -> OpenIncident:
+        id, version, status, level, untold, told_ago, repeats, clean, clean_for, reopened, taken, silenced = more
+        return OpenIncident(
+            kind, key, title, arrivals, float(open_for), id, version, status, level, untold, _float(told_ago), repeats,
+            clean, _float(clean_for), reopened, taken, silenced,
+        )  # fmt: skip
 
     return Call("open_incidents", statement("open_incidents"), {"kinds": list(kinds)}, read)
 
@@ -140,6 +206,10 @@ def settle_notification(id: UUID, error: str | None, again_after: float | None) 
     return Call(
         "settle_notification", "SELECT holdfast.settle_notification(%s, %s, %s::interval)", (id, error, after), bool
     )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _same(id: UUID) -> UUID:

@@ -1,4 +1,4 @@
-"""The alerter: delivers notifications at least once, each to its channel, one after the other.
+"""The alerter: delivers notifications at least once, each to its channel, one after the other, or many as a digest.
 
 They are rows in the ledger, written with what they tell of. A channel that is away delays them and loses none; the
 pause that it asks for (Retry-After) is kept by all alerters, for all that waits for it. A channel that refuses for good
@@ -8,8 +8,9 @@ is said to be broken, here and by the health report, and is tried again from tim
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from holdfast.core import telling
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, NotificationDelivered, NotificationFailed, Sinks
 from holdfast.notify.channel import Again, Broken, Channel, Delivered, Outcome
@@ -31,8 +32,9 @@ ANNOUNCE_EVERY = 15.0
 PACE = 1.1
 LEASE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE, BROKEN_PAUSE = 5.0, 600.0, 300.0
-#: Posts of one step. Each is claimed by itself: what waits for its turn must not outlive its claim.
-BATCH = 5
+#: Posts of one step, which together take less time than a claim lasts. Where more is due, it is one post, a digest, of
+#: so many incidents at most.
+BATCH, DIGEST = 4, 100
 
 
 class Alerter:
@@ -75,23 +77,37 @@ class Alerter:
                 await channel.close()
 
     async def step(self) -> int:
-        """Try what is due; how many were delivered."""
+        """Try what is due, channel by channel; how many notifications were delivered."""
         delivered = 0
-        for _ in range(BATCH):
-            claimed = await self._ledger.call(claim_notifications(list(self._channels), 1, LEASE))
-            if not claimed:
-                break
-            delivered += await self._try(claimed[0])
-            self._turned()
-            await asyncio.sleep(self._pace)
+        for name in self._channels:
+            claimed = await self._ledger.call(claim_notifications([name], DIGEST, LEASE))
+            if len(claimed) > BATCH:
+                delivered += await self._try(name, claimed)
+                continue
+            for number, notification in enumerate(claimed):
+                if not await self._try(name, [notification]):
+                    await self._put_back(claimed[number + 1 :])
+                    break
+                delivered += 1
         return delivered
 
-    async def _try(self, notification: Notification) -> bool:
-        outcome = await self._channels[notification.channel].send(notification.reason, notification.content)
-        await self._settle(notification, outcome)
+    async def _put_back(self, those: Sequence[Notification]) -> None:
+        """They were not tried: the one before them was not taken."""
+        for notification in those:
+            await self._ledger.call(settle_notification(notification.id, "it waits for the channel", FIRST_PAUSE))
+
+    async def _try(self, name: str, those: Sequence[Notification]) -> int:
+        """One post of one notification, or of many."""
+        one = those[0] if len(those) == 1 else None
+        content = one.content if one else telling.digest([(each.reason, each.content) for each in those])
+        outcome = await self._channels[name].send(one.reason if one else digest_reason(those), content)
+        for notification in those:
+            await self._settle(notification, outcome)
         if isinstance(outcome, Again) and outcome.after is not None:
-            await self._ledger.call(pause_channel(notification.channel, outcome.after))
-        return isinstance(outcome, Delivered)
+            await self._ledger.call(pause_channel(name, outcome.after))
+        self._turned()
+        await asyncio.sleep(self._pace)
+        return len(those) if isinstance(outcome, Delivered) else 0
 
     async def _settle(self, notification: Notification, outcome: Outcome) -> None:
         error, pause = _what_next(outcome, notification.attempts)
@@ -100,6 +116,12 @@ class Alerter:
             self._sinks.emit(NotificationDelivered(notification.channel, notification.reason, notification.attempts))
         else:
             self._sinks.emit(NotificationFailed(notification.channel, error, notification.attempts, pause or 0.0))
+
+
+def digest_reason(those: Sequence[Notification]) -> str:
+    """Why a digest is sent: as the most urgent one in it."""
+    reasons = {each.reason for each in those}
+    return next(reason for reason in ("first", "worse", "repeat", "resolved", "test") if reason in reasons)
 
 
 def _what_next(outcome: Outcome, attempts: int) -> tuple[str | None, float | None]:

@@ -15,13 +15,14 @@ from holdfast.postgres.dead_letters import open_incidents
 from holdfast.postgres.ledger import AsyncLedger, Executor
 from holdfast.services.incidents import IncidentBook
 
-#: Seconds until what could not be written is tried again.
+#: Seconds until what could not be written is tried again, and what is not yet taken for over is said again.
 PAUSE = 5.0
 
 
 async def is_foreign(ledger: Executor, queue: str) -> bool:
     """Whether somebody else's messages were met in this queue of SQS, and it is not known that they are gone."""
-    return any(incident.key == queue for incident in await ledger.call(open_incidents([telling.FOREIGN])))
+    known = await ledger.call(open_incidents([telling.FOREIGN]))
+    return any(incident.key == queue and incident.status != "resolved" for incident in known)
 
 
 class BellQueueWatch:
@@ -59,3 +60,6 @@ class BellQueueWatch:
     async def _write(self) -> None:
         found = [telling.foreign(self._queue)] if self._is_foreign else []
         await self._book.fold(found, [telling.FOREIGN], {telling.FOREIGN: [self._queue]})
+        if not found and await is_foreign(self._ledger, self._queue):
+            # It is over after more than one look, and this worker still listens.
+            asyncio.get_running_loop().call_later(PAUSE, self._news.set)

@@ -1,55 +1,47 @@
 """The dead-letter monitor: sees to it that nothing dies unseen.
 
-Jobs that went dead are collected every few seconds, dead-letter queues of SQS are looked at every few minutes, in one
-process over all. What is found is kept in the ledger, grouped by cause, and told once when it arrives and once when
+Jobs that went dead are collected every few seconds, dead-letter queues of SQS are looked at every few minutes, each by
+one process over all. What is found is kept in the ledger, grouped by cause, and told once when it arrives and once when
 nothing of it is left. A look that fails is an incident of its own: a queue that nobody could look at is not empty.
+A look leaves everything in its queue; only queues that were named for it are captured: their messages are moved here.
+Of what is left in SQS it is told in time that SQS will delete it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
 from holdfast.core import telling
-from holdfast.core.incident import Finding
-from holdfast.core.letters import describe
-from holdfast.core.telling import BLIND, COUNTED, LETTERS
-from holdfast.errors import DatabaseError, QueueError
-from holdfast.events import DeadLettersSeen, LedgerLost, QueueLost, Sinks
+from holdfast.core.incident import Finding, Pace
+from holdfast.core.telling import BLIND, COUNTED, EXPIRING, LETTERS
+from holdfast.errors import DatabaseError
+from holdfast.events import LedgerLost, QueueLost, Sinks
 from holdfast.postgres.dead_letters import (
-    NewLetter,
+    begin_looks,
     collect_dead_jobs,
     dead_letter_groups,
-    note_dead_letters,
+    end_look,
+    list_dead_letter_queues,
 )
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep
+from holdfast.services.dlq_looks import Looked, QueueLooker
+from holdfast.services.dlq_queues import Found, Sources, find_queues
 from holdfast.services.incidents import IncidentBook
-from holdfast.sqs.client import Message, Sqs, queue_name
-from holdfast.sqs.dead_letters import look
+from holdfast.sqs.capture import Capture
+from holdfast.sqs.client import Sqs, queue_name
+from holdfast.sqs.dead_letters import Look
 
 _log = logging.getLogger("holdfast")
 
 JOBS, QUEUES = "collect_dead_jobs", "watch_dead_letters"
-#: Seconds: between looks at jobs, between turns of the loop, until a look that failed is repeated.
+#: Seconds: between looks at jobs, between turns of the loop, until a look that failed is repeated, for which it is
+#: believed which queues there are.
 JOBS_EVERY = 15.0
 TURN = 5.0
 RETRY_AFTER = 10.0
-MOST_BODY = 262_144
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies."""
-
-    dead_letter_urls: Sequence[str] = ()
-    source_urls: Sequence[str] = ()
-
-    @property
-    def any_url(self) -> str | None:
-        """One of them, for the region and endpoint of all."""
-        return next(iter([*self.dead_letter_urls, *self.source_urls]), None)
+FOUND_FOR = 3600.0
 
 
 class DlqMonitor:
@@ -66,17 +58,20 @@ class DlqMonitor:
         new_id: Callable[[], UUID],
         turned: Callable[[], None] = lambda: None,
         retry_after: float = RETRY_AFTER,
+        pace: Pace | None = None,
     ) -> None:
         self._ledger = ledger
         self._sources = sources
         self._sinks = sinks
-        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
+        self._looker = QueueLooker(ledger, sources, sinks, longest=interval * 0.4, new_id=new_id)
         self._interval = interval
-        self._new_id = new_id
         self._turned = turned
         self._retry_after = retry_after
         url = sources.any_url
         self._sqs = Sqs(url) if url else None
+        self._found: Found | None = None
+        self._found_until = float("-inf")
 
     async def run(self) -> None:
         """Look, again and again; nothing that a queue or the ledger does ends it."""
@@ -84,8 +79,8 @@ class DlqMonitor:
             while True:
                 try:
                     await self._turn()
-                    if self._sqs and await self._ledger.call(begin_sweep(QUEUES, self._interval)):
-                        await self.look_at_queues()
+                    if self._sqs:
+                        await self._look_if_due(self._sqs)
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("dead letters", str(error)))
                 except Exception:
@@ -105,81 +100,77 @@ class DlqMonitor:
         await self._ledger.call(collect_dead_jobs())
         await self._book.fold(await self._letters(), [LETTERS])
 
-    async def look_at_queues(self) -> None:
-        """Look at each queue; one that cannot be looked at does not stop the others, and is looked at once more."""
+    async def _look_if_due(self, sqs: Sqs) -> None:
+        queues = await self._queues(sqs)
+        names = {*(queue_name(url) for url in queues.urls), *queues.problems}
+        if not await self._ledger.call(begin_sweep(QUEUES, min(self._interval, JOBS_EVERY))) or not names:
+            return
+        due = await self._ledger.call(begin_looks(sorted(names), self._interval))
+        if due:
+            await self.look_at_queues(due)
+
+    async def _queues(self, sqs: Sqs, *, anew: bool = False) -> Found:
+        """Which queues there are, asked once an hour, and again while it is not known of some."""
+        clock = asyncio.get_running_loop().time
+        if self._found is None or self._found.problems or anew or clock() > self._found_until:
+            self._found = await find_queues(sqs, self._sources, self._turn)
+            self._found_until = clock() + FOUND_FOR
+        return self._found
+
+    async def look_at_queues(self, due: Collection[str] | None = None) -> None:
+        """Look at those that are due (None: at all). One that cannot be looked at is looked at once more."""
         assert self._sqs is not None
-        seen: dict[str, int] = {}
-        urls, lost = await self._find_queues(self._sqs)
-        found, problems = await self._look_at_all(self._sqs, urls, seen)
-        if lost or problems:
+        queues = await self._queues(self._sqs, anew=due is None)
+        looked = await self._look(self._sqs, queues, due, {})
+        if looked.problems:
             await asyncio.sleep(self._retry_after)
-            more, lost = await self._find_queues(self._sqs)
-            again = [url for url in more if queue_name(url) not in seen]
-            counted, problems = await self._look_at_all(self._sqs, again, seen)
-            found += counted
-        for name, why in {**lost, **problems}.items():
+            queues = await self._queues(self._sqs, anew=True)
+            looked = await self._look(self._sqs, queues, due, looked.seen)
+        for name, why in looked.problems.items():
             self._sinks.emit(QueueLost(f"look at {name}", why))
-            found.append(telling.blind(name, why))
-        looked = {BLIND: self._own_names() | {*seen, *lost, *problems}, COUNTED: seen}
-        await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED], looked)
-        await self._ledger.call(end_sweep(QUEUES, {"seen": seen, "blind": sorted({**lost, **problems})}))
+        if due is None:
+            await self._ledger.call(begin_looks(sorted({*looked.seen, *looked.problems}), 0.0))
+        await self._tell(looked)
 
-    def _own_names(self) -> set[str]:
-        return {queue_name(url) for url in [*self._sources.dead_letter_urls, *self._sources.source_urls]}
+    async def _look(
+        self, sqs: Sqs, queues: Found, due: Collection[str] | None, seen: dict[str, Look | Capture]
+    ) -> Looked:
+        wanted = [url for url in queues.urls if queue_name(url) not in seen]
+        looked = await self._looker.look_at_all(
+            sqs, [url for url in wanted if due is None or queue_name(url) in due], self._turn
+        )
+        lost = {name: why for name, why in queues.problems.items() if due is None or name in due}
+        return Looked({**seen, **looked.seen}, {**lost, **looked.problems})
 
-    async def _look_at_all(
-        self, sqs: Sqs, urls: Sequence[str], seen: dict[str, int]
-    ) -> tuple[list[Finding], dict[str, str]]:
+    async def _tell(self, looked: Looked) -> None:
         found: list[Finding] = []
-        problems = {}
-        for url in urls:
-            try:
-                finding, seen[queue_name(url)] = await self._look_at(sqs, url)
-            except QueueError as error:
-                problems[queue_name(url)] = str(error)
-            else:
-                found += finding
-            await self._turn()
-        return found, problems
+        for name, why in looked.problems.items():
+            for ended in await self._ledger.call(end_look(name, {"error": why})):
+                found.append(telling.blind(name, why, ended.blind_since))
+        for name, seen in looked.seen.items():
+            found += await self._of(name, seen)
+        known = await self._ledger.call(list_dead_letter_queues())
+        left = {each.name for each in known if each.is_abandoned}
+        mine = {*looked.seen, *looked.problems, *left}
+        of_kind = {BLIND: self._sources.names | mine, COUNTED: {*looked.seen, *left}, EXPIRING: {*looked.seen, *left}}
+        await self._book.fold([*await self._letters(), *found], [LETTERS, BLIND, COUNTED, EXPIRING], of_kind)
+        counts = {name: seen.count for name, seen in looked.seen.items()}
+        await self._ledger.call(end_sweep(QUEUES, {"seen": counts, "blind": sorted(looked.problems)}))
 
-    async def _find_queues(self, sqs: Sqs) -> tuple[list[str], dict[str, str]]:
-        """The dead-letter queues to look at, and what could not be found out."""
-        urls, problems = list(self._sources.dead_letter_urls), {}
-        for source in self._sources.source_urls:
-            try:
-                arn = (await sqs.attributes(source)).dead_letter_arn
-                if arn is not None:
-                    urls.append(await sqs.url_of(arn))
-            except QueueError as error:
-                problems[queue_name(source)] = str(error)
-            await self._turn()
-        return list(dict.fromkeys(urls)), problems
-
-    async def _look_at(self, sqs: Sqs, url: str) -> tuple[list[Finding], int]:
-        seen = await look(sqs, url)
-        if seen.only_counted is not None:
-            finding = telling.counted(seen.queue, seen.count, seen.only_counted)
-            return ([finding] if seen.count else []), seen.count
-        letters = [_letter(self._new_id(), seen.queue, message) for message in seen.messages]
-        new = await self._ledger.one(note_dead_letters(seen.queue, letters, complete=seen.complete))
-        self._sinks.emit(DeadLettersSeen(seen.queue, seen.count, len(letters), new, seen.complete))
-        return [], seen.count
+    async def _of(self, name: str, seen: Look | Capture) -> list[Finding]:
+        facts = {
+            "messages": seen.count,
+            "captured": name in self._sources.captured,
+            "only_counted": seen.only_counted,
+            "retention": seen.retention,
+        }
+        found: list[Finding] = []
+        for ended in await self._ledger.call(end_look(name, facts)):
+            expiring = None if ended.lost_in is None else telling.expiring(name, ended.lost_in)
+            found += [] if expiring is None else [expiring]
+        if seen.only_counted is not None and seen.count:
+            found.append(telling.counted(name, seen.count, seen.only_counted))
+        return found
 
     async def _letters(self) -> list[Finding]:
         return [telling.letters(group) for group in await self._ledger.call(dead_letter_groups())]
-
-
-def _letter(id: UUID, queue: str, message: Message) -> NewLetter:
-    about = describe(queue, message.body, message.attributes)
-    return NewLetter(
-        id,
-        message.id,
-        about.job_id,
-        about.kind,
-        about.cause,
-        about.fingerprint,
-        message.body.replace("\x00", "")[:MOST_BODY],
-        message.attributes,
-        message.received,
-        message.sent_at,
-    )

@@ -14,8 +14,10 @@ from holdfast.notify.channel import Channel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.alerter import Alerter
 from holdfast.services.bell_lines import BellLines
-from holdfast.services.dlq_monitor import DlqMonitor, Sources
+from holdfast.services.dlq_monitor import DlqMonitor
+from holdfast.services.dlq_queues import Sources
 from holdfast.services.health_monitor import HealthMonitor
+from holdfast.services.redriver import Redriver
 from holdfast.services.ringer import Ringer
 from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.services.sweeper import Sweeper
@@ -94,9 +96,20 @@ class Monitors:
                 )
             )
         if settings.dlq:
+            letters = self._ledger("dead letters")
+            found.append(
+                Redriver(
+                    letters,
+                    settings.sources,
+                    self._sinks,
+                    owner=self._new_id(),
+                    new_id=self._new_id,
+                    turned=turns.of(5),
+                )
+            )
             found.append(
                 DlqMonitor(
-                    self._ledger("dead letters"),
+                    letters,
                     settings.sources,
                     list(self._channels),
                     self._sinks,

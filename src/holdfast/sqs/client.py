@@ -7,7 +7,9 @@ What carries the calls out is one of two clients (connection.py).
 """
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,11 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Message:
-    """A message that was received. `receipt` is needed to release or delete it."""
+    """A message that was received. `receipt` is needed to release or delete it.
+
+    `original`: {attributes: {name: {DataType, StringValue | BinaryValue in base64}}, system: {name: value}}, to send it
+    again as it was; who sent it is left out.
+    """
 
     id: str
     receipt: str
@@ -38,6 +44,7 @@ class Message:
     attributes: dict[str, str]
     received: int
     sent_at: datetime | None
+    original: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,21 @@ class Sqs:
         answer = await self._carry_out(name, CALL, "create_queue", wanted)
         return str(answer["QueueUrl"])
 
+    async def send_entries(self, url: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Send up to 10 messages as they are; those that were not taken as they were sent, by their Id, and why."""
+        answer = await self._call(url, "send_message_batch", Entries=list(entries))
+        sums = {each["Id"]: each.get("MD5OfMessageBody") for each in answer.get("Successful", [])}
+        refused = {each["Id"]: str(each.get("Code", "refused")) for each in answer.get("Failed", [])}
+        for entry in entries:
+            if entry["Id"] not in refused and sums.get(entry["Id"]) != _md5(str(entry["MessageBody"])):
+                refused[entry["Id"]] = "SQS says that it got another body"
+        return refused
+
+    async def sources_of(self, url: str) -> list[str]:
+        """The URLs of the queues whose dead letters come to this one; 1,000 at most."""
+        answer = await self._call(url, "list_dead_letter_source_queues")
+        return [str(each) for each in answer.get("queueUrls", [])]
+
     async def close(self) -> None:
         """Let receives that nobody waits for come to their end, within their time, and close the connections."""
         if self._abandoned:
@@ -273,6 +295,10 @@ def _entry(message: str | NewMessage) -> dict[str, Any]:
     return entry
 
 
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def _message(found: Mapping[str, Any]) -> Message:
     system = found.get("Attributes") or {}
     attributes = {
@@ -287,7 +313,22 @@ def _message(found: Mapping[str, Any]) -> Message:
         attributes,
         int(system.get("ApproximateReceiveCount", 0)),
         datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
+        _original(found),
     )
+
+
+def _original(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a message its body does not say, as JSON can hold it."""
+    attributes = {name: _typed(value) for name, value in (found.get("MessageAttributes") or {}).items()}
+    system = {name: value for name, value in (found.get("Attributes") or {}).items() if name != "SenderId"}
+    return {"attributes": attributes, "system": system}
+
+
+def _typed(value: Mapping[str, Any]) -> dict[str, str]:
+    kept = {"DataType": str(value.get("DataType", "String"))}
+    if "BinaryValue" in value:
+        return {**kept, "BinaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+    return {**kept, "StringValue": str(value.get("StringValue", ""))}
 
 
 def _attributes(found: Mapping[str, str], url: str) -> QueueAttributes:

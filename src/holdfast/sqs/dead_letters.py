@@ -10,6 +10,7 @@ A look that is cancelled ends itself first: a receive that is cut off leaves its
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast.errors import QueueError
 from holdfast.sqs.client import BATCH, Message, Sqs, queue_name
@@ -25,13 +26,17 @@ EMPTY_ANSWERS = 2
 
 @dataclass(frozen=True)
 class Look:
-    """What a look brought. `complete`: all that was there was seen. `only_counted`: why messages were not looked at."""
+    """What a look brought. `complete`: all that was there was seen. `only_counted`: why messages were not looked at.
+
+    `retention`: seconds after which SQS deletes a message.
+    """
 
     queue: str
     count: int
     messages: tuple[Message, ...]
     complete: bool
     only_counted: str | None = None
+    retention: int = 0
 
 
 async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
@@ -42,18 +47,18 @@ async def look(sqs: Sqs, url: str, *, most: int = MOST) -> Look:
         return await asyncio.shield(looking)
     except asyncio.CancelledError:
         stopped.set()
-        await _to_its_end(looking)
+        await to_its_end(looking)
         raise
 
 
 async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
     attributes = await sqs.attributes(url)
-    count = attributes.visible + attributes.in_flight
-    reason = _why_not(attributes.dead_letter_arn, is_fifo=attributes.is_fifo)
+    count, kept = attributes.visible + attributes.in_flight, attributes.retention
+    reason = why_only_counted(attributes.dead_letter_arn, is_fifo=attributes.is_fifo)
     if reason is not None:
-        return Look(queue_name(url), count, (), complete=False, only_counted=reason)
+        return Look(queue_name(url), count, (), complete=False, only_counted=reason, retention=kept)
     if count == 0:
-        return Look(queue_name(url), 0, (), complete=True)
+        return Look(queue_name(url), 0, (), complete=True, retention=kept)
     seen: dict[str, Message] = {}
     empty, clock = 0, asyncio.get_running_loop().time
     until = clock() + LONGEST
@@ -63,13 +68,13 @@ async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
             empty = 0 if messages else empty + 1
             seen.update({message.id: message for message in messages})
     finally:
-        await _release(sqs, url, [message.receipt for message in seen.values()])
+        await give_back(sqs, url, [message.receipt for message in seen.values()])
     # Another may look at the same time and have the rest in hand, so all that was counted must have been seen.
     is_all = count <= len(seen) < most and attributes.in_flight == 0
-    return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all)
+    return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all, retention=kept)
 
 
-async def _to_its_end(looking: "asyncio.Task[Look]") -> None:
+async def to_its_end(looking: "asyncio.Task[Any]") -> None:
     """Wait for it, however often this is cancelled: its calls have deadlines of their own."""
     while not looking.done():
         try:
@@ -80,7 +85,7 @@ async def _to_its_end(looking: "asyncio.Task[Look]") -> None:
         looking.exception()
 
 
-async def _release(sqs: Sqs, url: str, receipts: list[str]) -> None:
+async def give_back(sqs: Sqs, url: str, receipts: list[str]) -> None:
     """Give all back, and what did not go once more; what still stays is visible again after its lease."""
     for _ in range(2):
         receipts = await _release_once(sqs, url, receipts)
@@ -96,7 +101,8 @@ async def _release_once(sqs: Sqs, url: str, receipts: list[str]) -> list[str]:
     return refused
 
 
-def _why_not(own_dead_letters: str | None, *, is_fifo: bool) -> str | None:
+def why_only_counted(own_dead_letters: str | None, *, is_fifo: bool) -> str | None:
+    """The reason for which a queue's messages must not be received only to look at them; None where they may."""
     if own_dead_letters:
         return "it has a redrive policy of its own, which a look would set off"
     return "it is FIFO, and a look would block its groups" if is_fifo else None

@@ -32,13 +32,19 @@ BEGIN
 
     WITH written AS (
         INSERT INTO holdfast.dead_letters (id, source, queue, key, job_id, kind, cause, fingerprint, received, sent_at,
-            first_seen_at, last_seen_at)
+            first_seen_at, last_seen_at, earlier_id, returns)
         SELECT gen_random_uuid(), 'job', j.queue, e.job_id || ':' || e.lease, e.job_id::text, j.kind,
                coalesce(e.details #>> '{error,type}', e.reason, ''),
                coalesce(e.details ->> 'fingerprint', 'rescue:' || e.reason || ':' || j.kind),
-               j.attempts, e.at, _now, _now
+               j.attempts, e.at, _now, _now, b.id, coalesce(b.returns + 1, 0)
         FROM holdfast.job_events e
         JOIN holdfast.jobs j ON j.id = e.job_id
+        -- ':' is followed by ';': all of one job's keys, of which the last is that of its last death.
+        LEFT JOIN LATERAL (
+            SELECT l.id, l.returns FROM holdfast.dead_letters l
+            WHERE l.source = 'job' AND l.queue = j.queue AND l.key > e.job_id || ':' AND l.key < e.job_id || ';'
+              AND split_part(l.key, ':', 2)::bigint < e.lease
+            ORDER BY split_part(l.key, ':', 2)::bigint DESC LIMIT 1) b ON true
         WHERE e.id > _from AND e.id <= _upto
           AND e.event IN ('failure', 'crash', 'rescue') AND e.details ->> 'status' = 'dead'
         ON CONFLICT (source, queue, key) DO NOTHING

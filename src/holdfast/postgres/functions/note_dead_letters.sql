@@ -1,6 +1,7 @@
--- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
--- complete, what was there before and is not there now is gone.
--- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
+-- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; what was there before and is
+-- not found by two complete looks in a row is gone (one may be wrong: SQS's counts are approximate), unless it was captured: that
+-- is kept here alone. `earlier`: the letter that was sent again as this message; it came back.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, earlier}]. Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
@@ -12,23 +13,29 @@ DECLARE
 BEGIN
     WITH written AS (
         INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
-            received, sent_at, first_seen_at, last_seen_at)
+            received, sent_at, first_seen_at, last_seen_at, earlier_id, returns)
         SELECT l.id, 'sqs', note_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
-               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now,
+               e.id, coalesce(e.returns + 1, 0)
         FROM jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
-            body text, attributes jsonb, received integer, sent_at timestamptz)
+            body text, attributes jsonb, received integer, sent_at timestamptz, earlier uuid)
+        LEFT JOIN holdfast.dead_letters e ON e.id = l.earlier
         ORDER BY l.key
         ON CONFLICT (source, queue, key) DO UPDATE
-        SET last_seen_at = _now, received = excluded.received, gone_at = NULL,
-            -- What came back after it was gone is news.
-            incident_id = CASE WHEN d.gone_at IS NULL THEN d.incident_id END
+        SET last_seen_at = _now, received = excluded.received, missed = false,
+            -- What came back after it was gone is news; what was discarded is nobody's, wherever it still lies.
+            gone_at = CASE WHEN d.outcome = 'discarded' THEN d.gone_at END,
+            incident_id = CASE WHEN d.gone_at IS NULL OR d.outcome = 'discarded' THEN d.incident_id END,
+            returns = d.returns + CASE WHEN d.gone_at IS NOT NULL AND d.outcome = 'redriven' THEN 1 ELSE 0 END,
+            outcome = CASE WHEN d.outcome = 'discarded' THEN d.outcome END
         RETURNING d.first_seen_at = _now AS is_new
     )
     SELECT count(*) FILTER (WHERE w.is_new) INTO _new FROM written w;
     IF complete THEN
         UPDATE holdfast.dead_letters AS d
-        SET gone_at = _now
-        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+        SET gone_at = CASE WHEN d.missed THEN _now END, missed = true
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now
+          AND d.captured_at IS NULL;
     END IF;
     RETURN _new;
 END

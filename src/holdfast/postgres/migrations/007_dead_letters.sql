@@ -83,48 +83,81 @@ $function$;
 
 -- What ended where nobody reads by itself: jobs that went dead, and messages found in dead-letter queues. `key` is the
 -- message's id, or the job's with the lease of the run that ended it. `incident_id` is null until somebody was told of the
--- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired).
+-- letter; `gone_at` is when it was seen to be no longer there (retried, redriven, drained, expired). From `captured_at` on the
+-- message is kept here alone, whole: `body` as it came, and in `original` its attributes with their types, and what SQS said of it.
+-- `outcome` is what somebody decided about it. A letter that came back after that is a new row: `earlier_id` is the one before,
+-- and `returns` how many lives came before that were ended by somebody's decision. `missed`: a complete look did not find it; what a
+-- second one does not find either is gone, since SQS's counts are approximate.
 CREATE TABLE IF NOT EXISTS holdfast.dead_letters (
-    id            uuid        NOT NULL PRIMARY KEY,
-    source        text        COLLATE "C" NOT NULL,
-    queue         text        COLLATE "C" NOT NULL,
-    key           text        COLLATE "C" NOT NULL,
-    job_id        text,
-    kind          text        NOT NULL DEFAULT '',
-    cause         text        NOT NULL DEFAULT '',
-    fingerprint   text        COLLATE "C" NOT NULL,
-    body          text,
-    attributes    jsonb       NOT NULL DEFAULT '{}',
-    received      integer     NOT NULL DEFAULT 0,
-    sent_at       timestamptz,
-    first_seen_at timestamptz NOT NULL,
-    last_seen_at  timestamptz NOT NULL,
-    gone_at       timestamptz,
-    incident_id   uuid,
-    CONSTRAINT dead_letters_source CHECK (source IN ('job', 'sqs'))
+    id             uuid        NOT NULL PRIMARY KEY,
+    source         text        COLLATE "C" NOT NULL,
+    queue          text        COLLATE "C" NOT NULL,
+    key            text        COLLATE "C" NOT NULL,
+    job_id         text        ,
+    kind           text        NOT NULL DEFAULT '',
+    cause          text        NOT NULL DEFAULT '',
+    fingerprint    text        COLLATE "C" NOT NULL,
+    body           text        ,
+    attributes     jsonb       NOT NULL DEFAULT '{}',
+    received       integer     NOT NULL DEFAULT 0,
+    sent_at        timestamptz ,
+    first_seen_at  timestamptz NOT NULL,
+    last_seen_at   timestamptz NOT NULL,
+    gone_at        timestamptz ,
+    incident_id    uuid        ,
+    captured_at    timestamptz ,
+    original       jsonb       ,
+    missed         boolean     NOT NULL DEFAULT false,
+    earlier_id     uuid        ,
+    returns        integer     NOT NULL DEFAULT 0,
+    redrive_id     uuid        ,
+    outcome        text        COLLATE "C",
+    outcome_at     timestamptz ,
+    outcome_by     text        ,
+    outcome_reason text        ,
+    CONSTRAINT dead_letters_source CHECK (source IN ('job', 'sqs')),
+    CONSTRAINT dead_letters_outcome CHECK (outcome IN ('redriven', 'discarded'))
 );
 
 CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (source, queue, key);
 CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_earlier ON holdfast.dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;
 
--- What somebody must know of: one open row for each cause (`kind` and `key`), with how much of it arrived so far.
+-- What somebody must know of: one open row for each cause (`kind` and `key`), with how much of it arrived so far, and how much of
+-- that nobody was told of yet. `version` grows with each change: whoever decided about an older one has decided nothing.
+-- `clean`: looks in a row that found nothing of it. One that came back soon is opened again (`reopened`).
 CREATE TABLE IF NOT EXISTS holdfast.incidents (
-    id          uuid        NOT NULL PRIMARY KEY,
-    kind        text        COLLATE "C" NOT NULL,
-    key         text        COLLATE "C" NOT NULL,
-    status      text        COLLATE "C" NOT NULL DEFAULT 'open',
-    title       text        NOT NULL,
-    details     jsonb       NOT NULL DEFAULT '{}',
-    arrivals    bigint      NOT NULL DEFAULT 0,
-    opened_at   timestamptz NOT NULL,
-    changed_at  timestamptz NOT NULL,
-    resolved_at timestamptz,
+    id              uuid        NOT NULL PRIMARY KEY,
+    kind            text        COLLATE "C" NOT NULL,
+    key             text        COLLATE "C" NOT NULL,
+    status          text        COLLATE "C" NOT NULL DEFAULT 'open',
+    title           text        NOT NULL,
+    details         jsonb       NOT NULL DEFAULT '{}',
+    arrivals        bigint      NOT NULL DEFAULT 0,
+    opened_at       timestamptz NOT NULL,
+    changed_at      timestamptz NOT NULL,
+    resolved_at     timestamptz ,
+    version         bigint      NOT NULL DEFAULT 1,
+    level           integer     NOT NULL DEFAULT 0,
+    untold          bigint      NOT NULL DEFAULT 0,
+    told_at         timestamptz ,
+    repeats         integer     NOT NULL DEFAULT 0,
+    clean           integer     NOT NULL DEFAULT 0,
+    clean_since     timestamptz ,
+    reopened        integer     NOT NULL DEFAULT 0,
+    reopened_at     timestamptz ,
+    acknowledged_at timestamptz ,
+    acknowledged_by text        ,
+    silenced_until  timestamptz ,
+    silenced_by     text        ,
+    note            text        ,
     CONSTRAINT incidents_status CHECK (status IN ('open', 'resolved'))
 );
 
 CREATE UNIQUE INDEX IF NOT EXISTS incidents_open ON holdfast.incidents (kind, key) WHERE status = 'open';
+CREATE INDEX IF NOT EXISTS incidents_key ON holdfast.incidents (kind, key);
 CREATE INDEX IF NOT EXISTS incidents_changed ON holdfast.incidents (changed_at);
 
 -- What is to be told of an incident, to one channel: written with the incident in one transaction, delivered at least once.
@@ -185,13 +218,19 @@ BEGIN
 
     WITH written AS (
         INSERT INTO holdfast.dead_letters (id, source, queue, key, job_id, kind, cause, fingerprint, received, sent_at,
-            first_seen_at, last_seen_at)
+            first_seen_at, last_seen_at, earlier_id, returns)
         SELECT gen_random_uuid(), 'job', j.queue, e.job_id || ':' || e.lease, e.job_id::text, j.kind,
                coalesce(e.details #>> '{error,type}', e.reason, ''),
                coalesce(e.details ->> 'fingerprint', 'rescue:' || e.reason || ':' || j.kind),
-               j.attempts, e.at, _now, _now
+               j.attempts, e.at, _now, _now, b.id, coalesce(b.returns + 1, 0)
         FROM holdfast.job_events e
         JOIN holdfast.jobs j ON j.id = e.job_id
+        -- ':' is followed by ';': all of one job's keys, of which the last is that of its last death.
+        LEFT JOIN LATERAL (
+            SELECT l.id, l.returns FROM holdfast.dead_letters l
+            WHERE l.source = 'job' AND l.queue = j.queue AND l.key > e.job_id || ':' AND l.key < e.job_id || ';'
+              AND split_part(l.key, ':', 2)::bigint < e.lease
+            ORDER BY split_part(l.key, ':', 2)::bigint DESC LIMIT 1) b ON true
         WHERE e.id > _from AND e.id <= _upto
           AND e.event IN ('failure', 'crash', 'rescue') AND e.details ->> 'status' = 'dead'
         ON CONFLICT (source, queue, key) DO NOTHING
@@ -214,9 +253,10 @@ BEGIN
 END
 $function$;
 
--- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; where the look was
--- complete, what was there before and is not there now is gone.
--- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at}]. Returns how many were new.
+-- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; what was there before and is
+-- not found by two complete looks in a row is gone (one may be wrong: SQS's counts are approximate), unless it was captured: that
+-- is kept here alone. `earlier`: the letter that was sent again as this message; it came back.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, earlier}]. Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
@@ -228,26 +268,66 @@ DECLARE
 BEGIN
     WITH written AS (
         INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
-            received, sent_at, first_seen_at, last_seen_at)
+            received, sent_at, first_seen_at, last_seen_at, earlier_id, returns)
         SELECT l.id, 'sqs', note_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
-               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now,
+               e.id, coalesce(e.returns + 1, 0)
         FROM jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
-            body text, attributes jsonb, received integer, sent_at timestamptz)
+            body text, attributes jsonb, received integer, sent_at timestamptz, earlier uuid)
+        LEFT JOIN holdfast.dead_letters e ON e.id = l.earlier
         ORDER BY l.key
         ON CONFLICT (source, queue, key) DO UPDATE
-        SET last_seen_at = _now, received = excluded.received, gone_at = NULL,
-            -- What came back after it was gone is news.
-            incident_id = CASE WHEN d.gone_at IS NULL THEN d.incident_id END
+        SET last_seen_at = _now, received = excluded.received, missed = false,
+            -- What came back after it was gone is news; what was discarded is nobody's, wherever it still lies.
+            gone_at = CASE WHEN d.outcome = 'discarded' THEN d.gone_at END,
+            incident_id = CASE WHEN d.gone_at IS NULL OR d.outcome = 'discarded' THEN d.incident_id END,
+            returns = d.returns + CASE WHEN d.gone_at IS NOT NULL AND d.outcome = 'redriven' THEN 1 ELSE 0 END,
+            outcome = CASE WHEN d.outcome = 'discarded' THEN d.outcome END
         RETURNING d.first_seen_at = _now AS is_new
     )
     SELECT count(*) FILTER (WHERE w.is_new) INTO _new FROM written w;
     IF complete THEN
         UPDATE holdfast.dead_letters AS d
-        SET gone_at = _now
-        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now;
+        SET gone_at = CASE WHEN d.missed THEN _now END, missed = true
+        WHERE d.source = 'sqs' AND d.queue = note_dead_letters.queue AND d.gone_at IS NULL AND d.last_seen_at < _now
+          AND d.captured_at IS NULL;
     END IF;
     RETURN _new;
 END
+$function$;
+
+-- Keep messages of a dead-letter queue whole, so that they can be deleted from it. The caller deletes only when this is
+-- committed: whoever dies in between leaves messages that come again, and are the same rows then.
+-- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, original, earlier}].
+-- Returns how many were not known yet.
+CREATE OR REPLACE FUNCTION holdfast.capture_dead_letters(queue text, letters jsonb) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH written AS (
+        INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
+            received, sent_at, first_seen_at, last_seen_at, captured_at, original, earlier_id, returns)
+        SELECT l.id, 'sqs', capture_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
+               l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, c.now, c.now, c.now,
+               l.original, e.id, coalesce(e.returns + 1, 0)
+        FROM (SELECT holdfast.clock() AS now) c,
+             jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
+                 body text, attributes jsonb, received integer, sent_at timestamptz, original jsonb, earlier uuid)
+             LEFT JOIN holdfast.dead_letters e ON e.id = l.earlier
+        ORDER BY l.key
+        ON CONFLICT (source, queue, key) DO UPDATE
+        SET last_seen_at = excluded.last_seen_at, received = excluded.received, missed = false, body = excluded.body,
+            original = excluded.original, captured_at = coalesce(d.captured_at, excluded.captured_at),
+            -- What came back after it was gone is news; what was discarded is nobody's.
+            gone_at = CASE WHEN d.outcome = 'discarded' THEN d.gone_at END,
+            incident_id = CASE WHEN d.gone_at IS NULL OR d.outcome = 'discarded' THEN d.incident_id END,
+            returns = d.returns + CASE WHEN d.gone_at IS NOT NULL AND d.outcome = 'redriven' THEN 1 ELSE 0 END,
+            outcome = CASE WHEN d.outcome = 'discarded' THEN d.outcome END
+        RETURNING d.id
+    )
+    SELECT count(*)
+    FROM written w
+    JOIN jsonb_to_recordset(letters) AS l (id uuid) ON l.id = w.id;
 $function$;
 
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
@@ -285,9 +365,14 @@ AS $function$
 $function$;
 
 -- Write down what a monitor decided about incidents, and what is to be told of them, in one transaction.
--- changes: [{id, action: open | worse | resolve, kind, key, title, details, arrivals, content}], `content` what is told.
+-- changes: [{id, action, kind, key, title, details, arrivals, content, version, tell, level, wait}], `content` what is told.
+-- action: open | reopen (the incident `id`, resolved not long ago) | worse | repeat | clean (a look found nothing of it) | seen (it
+-- is there after all) | resolve. With tell = false nobody is told, and what arrived waits to be told of. `wait` holds a first
+-- notification back for so long, so that what comes at once is told at once.
+-- A change decided about another `version` than there is, is nothing: somebody else was quicker.
 -- Told are the channels that any alerter has announced within the last day, and those of the caller: whoever happens to
--- sweep need not know them all. The log is told where there is nothing else.
+-- sweep need not know them all. The log is told where there is nothing else. What waits to be told of the same incident and was
+-- not tried yet is brought up to date, instead of telling twice.
 -- For dead letters the letters themselves are marked as told of; where somebody else has done so meanwhile nothing is
 -- written and nobody is told twice; and as long as one of them is there, their incident is not over: somebody else may have
 -- found it since this caller looked. Returns what was written: {id: incident, arrivals}.
@@ -300,7 +385,8 @@ AS $function$
 DECLARE
     _now      timestamptz := holdfast.clock();
     _change   record;
-    _incident uuid;
+    _incident record;
+    _id       uuid;
     _told     bigint;
     _reason   text;
     _channels text[];
@@ -317,46 +403,75 @@ BEGIN
         _channels := array_remove(_channels, 'log');
     END IF;
     FOR _change IN
-        SELECT * FROM jsonb_to_recordset(record_incidents.changes) AS c (id uuid, action text, kind text, key text, title text,
-            details jsonb, arrivals bigint, content jsonb)
+        SELECT c.*, coalesce(c.tell, c.action NOT IN ('clean', 'seen')) AS tells
+        FROM jsonb_to_recordset(record_incidents.changes) AS c (id uuid, action text, kind text, key text, title text,
+            details jsonb, arrivals bigint, content jsonb, version bigint, tell boolean, level integer, wait interval)
         ORDER BY c.kind, c.key
     LOOP
-        SELECT i.id INTO _incident
+        SELECT i.id, i.version, i.untold INTO _incident
         FROM holdfast.incidents i
         WHERE i.kind = _change.kind AND i.key = _change.key AND i.status = 'open'
         FOR UPDATE;
-        CONTINUE WHEN (_incident IS NULL) <> (_change.action = 'open');
+        CONTINUE WHEN (_incident.id IS NULL) <> (_change.action IN ('open', 'reopen'));
+        CONTINUE WHEN _incident.version <> _change.version;
         CONTINUE WHEN _change.kind = 'dead_letters' AND _change.action = 'resolve' AND EXISTS (
             SELECT FROM holdfast.dead_letters d WHERE d.fingerprint = _change.key AND d.gone_at IS NULL);
-        _incident := coalesce(_incident, _change.id);
+        _id := coalesce(_incident.id, _change.id);
 
         _told := coalesce(_change.arrivals, 0);
-        IF _change.kind = 'dead_letters' AND _change.action IN ('open', 'worse') THEN
-            UPDATE holdfast.dead_letters AS d SET incident_id = _incident
+        IF _change.kind = 'dead_letters' AND _change.action IN ('open', 'reopen', 'worse') THEN
+            UPDATE holdfast.dead_letters AS d SET incident_id = _id
             WHERE d.incident_id IS NULL AND d.fingerprint = _change.key;
             GET DIAGNOSTICS _told = ROW_COUNT;
-            CONTINUE WHEN _told = 0;
+            CONTINUE WHEN _told = 0 AND coalesce(_incident.untold, 0) = 0;
         END IF;
 
         IF _change.action = 'open' THEN
-            INSERT INTO holdfast.incidents AS i (id, kind, key, title, details, arrivals, opened_at, changed_at)
-            VALUES (_incident, _change.kind, _change.key, _change.title, coalesce(_change.details, '{}'), _told, _now, _now)
+            INSERT INTO holdfast.incidents AS i (id, kind, key, title, details, arrivals, opened_at, changed_at, level, untold,
+                told_at)
+            VALUES (_id, _change.kind, _change.key, _change.title, coalesce(_change.details, '{}'), _told, _now, _now,
+                    coalesce(_change.level, 0), CASE WHEN _change.tells THEN 0 ELSE _told END,
+                    CASE WHEN _change.tells THEN _now END)
             ON CONFLICT (kind, key) WHERE status = 'open' DO NOTHING;
             CONTINUE WHEN NOT FOUND;
         ELSE
             UPDATE holdfast.incidents AS i
-            SET arrivals = i.arrivals + _told, changed_at = _now, title = coalesce(_change.title, i.title),
+            SET version = i.version + 1, changed_at = _now,
+                arrivals = i.arrivals + _told, title = coalesce(_change.title, i.title),
                 details = i.details || coalesce(_change.details, '{}'),
-                status = CASE _change.action WHEN 'resolve' THEN 'resolved' ELSE i.status END,
-                resolved_at = CASE _change.action WHEN 'resolve' THEN _now END
-            WHERE i.id = _incident;
+                level = CASE WHEN _change.action IN ('reopen', 'worse') THEN coalesce(_change.level, i.level) ELSE i.level END,
+                status = CASE _change.action WHEN 'resolve' THEN 'resolved' ELSE 'open' END,
+                resolved_at = CASE _change.action WHEN 'resolve' THEN _now END,
+                clean = CASE _change.action WHEN 'clean' THEN i.clean + 1 WHEN 'resolve' THEN i.clean ELSE 0 END,
+                clean_since = CASE WHEN _change.action IN ('clean', 'resolve') THEN coalesce(i.clean_since, _now) END,
+                reopened = i.reopened + CASE _change.action WHEN 'reopen' THEN 1 ELSE 0 END,
+                reopened_at = CASE _change.action WHEN 'reopen' THEN _now ELSE i.reopened_at END,
+                acknowledged_at = CASE WHEN _change.action <> 'reopen' THEN i.acknowledged_at END,
+                acknowledged_by = CASE WHEN _change.action <> 'reopen' THEN i.acknowledged_by END,
+                untold = CASE WHEN _change.tells THEN 0 ELSE i.untold + _told END,
+                told_at = CASE WHEN _change.tells THEN _now ELSE i.told_at END,
+                repeats = CASE WHEN NOT _change.tells THEN i.repeats WHEN _change.action = 'repeat' THEN i.repeats + 1 ELSE 0 END
+            WHERE i.id = _id AND i.kind = _change.kind AND i.key = _change.key
+              AND (_change.action <> 'reopen' OR (i.status = 'resolved' AND i.version = _change.version));
+            CONTINUE WHEN NOT FOUND;
         END IF;
 
-        _reason := CASE _change.action WHEN 'open' THEN 'first' WHEN 'worse' THEN 'worse' ELSE 'resolved' END;
-        INSERT INTO holdfast.notifications (id, incident_id, channel, reason, content, created_at, due_at)
-        SELECT gen_random_uuid(), _incident, c.name, _reason, _change.content, _now, _now
-        FROM unnest(_channels) AS c (name);
-        RETURN QUERY SELECT _incident, _change.kind, _change.key, _change.action, _told;
+        IF _change.tells THEN
+            _reason := CASE WHEN _change.action IN ('open', 'reopen') THEN 'first' WHEN _change.action = 'resolve' THEN 'resolved'
+                            ELSE _change.action END;
+            WITH waiting AS (
+                UPDATE holdfast.notifications AS n
+                SET reason = _reason, content = _change.content
+                WHERE n.incident_id = _id AND n.delivered_at IS NULL AND n.attempts = 0 AND n.reason IN ('worse', 'repeat')
+                RETURNING n.channel
+            )
+            INSERT INTO holdfast.notifications (id, incident_id, channel, reason, content, created_at, due_at)
+            SELECT gen_random_uuid(), _id, c.name, _reason, _change.content, _now,
+                   _now + CASE _reason WHEN 'first' THEN coalesce(_change.wait, '0') ELSE '0' END
+            FROM unnest(_channels) AS c (name)
+            WHERE c.name NOT IN (SELECT w.channel FROM waiting w);
+        END IF;
+        RETURN QUERY SELECT _id, _change.kind, _change.key, _change.action, _told;
     END LOOP;
 END
 $function$;
@@ -408,6 +523,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '214d653774bbad538cbf3fd2e2719d5b6ff1355ac29a512b25d6fe9df047c7e5');
+    VALUES (7, '007_dead_letters', '6885978bcf6af555ceaa0704308ea9deca5b0c1619473c4041d3618c8603e6d3');
 END
 $holdfast$;

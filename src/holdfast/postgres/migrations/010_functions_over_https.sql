@@ -481,17 +481,31 @@ WHERE k.id = ANY (ARRAY(
 RETURNING k.id
 $function$;
 
--- The open incidents of some kinds, the oldest first, as `dead_letter_groups` has them.
+-- The incidents of some kinds that are open, the oldest first, as `dead_letter_groups` has them; and those that were resolved
+-- within the last hour: what comes back soon is the same incident again.
 CREATE OR REPLACE FUNCTION holdfast.open_incidents(kinds text[])
-    RETURNS TABLE (kind text, key text, title text, arrivals bigint, open_for numeric)
+    RETURNS TABLE (kind text, key text, title text, arrivals bigint, open_for numeric, id uuid, version bigint, status text,
+    level integer, untold bigint, told_ago numeric, repeats integer, clean integer, clean_for numeric, reopened integer,
+    acknowledged boolean, silenced boolean)
 LANGUAGE sql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-SELECT i.kind, i.key, i.title, i.arrivals, extract(epoch FROM (SELECT holdfast.clock()) - i.opened_at)
-FROM holdfast.incidents i
-WHERE i.status = 'open' AND i.kind = ANY ($1::text[])
-ORDER BY i.opened_at, i.key
-LIMIT 1000
+SELECT i.kind, i.key, i.title, i.arrivals, extract(epoch FROM c.now - coalesce(i.reopened_at, i.opened_at)), i.id, i.version, i.status,
+       i.level, i.untold, extract(epoch FROM c.now - i.told_at), i.repeats, i.clean, extract(epoch FROM c.now - i.clean_since),
+       i.reopened, i.acknowledged_at IS NOT NULL, coalesce(i.silenced_until > c.now, false)
+FROM (SELECT holdfast.clock() AS now) c
+CROSS JOIN LATERAL (
+    (SELECT o.* FROM holdfast.incidents o
+     WHERE o.status = 'open' AND o.kind = ANY ($1::text[])
+     ORDER BY o.opened_at, o.key
+     LIMIT 1000)
+    UNION ALL
+    (SELECT r.* FROM holdfast.incidents r
+     WHERE r.status = 'resolved' AND r.kind = ANY ($1::text[]) AND r.changed_at > c.now - interval '1 hour'
+       AND NOT EXISTS (SELECT FROM holdfast.incidents o WHERE o.kind = r.kind AND o.key = r.key AND o.status = 'open')
+     ORDER BY r.changed_at DESC
+     LIMIT 1000)) i
+ORDER BY i.status, i.changed_at DESC
 $function$;
 
 -- A channel asked for a pause: nobody delivers anything to it until then.
@@ -799,23 +813,26 @@ $function$;
 -- What can be called over HTTPS: the protocol's functions, the monitors', the limiter's, and what health and verify read.
 -- PostgREST keeps a list of what there is; where it listens, it makes a new one.
 SELECT holdfast.expose_functions(ARRAY[
-    'adopt_notifications', 'announce_channels', 'announce_service', 'beat', 'begin_sweep', 'cancel_jobs',
-    'check_leases', 'check_rate_limit', 'claim', 'claim_notifications', 'collect_dead_jobs', 'count_events',
-    'create_api_key', 'dead_letter_groups', 'declare_schedules', 'end_sweep', 'enqueue', 'enqueue_jobs',
-    'enqueue_many', 'enqueue_once', 'enqueue_one', 'enqueue_plain_jobs', 'enqueue_request', 'find_stale_jobs',
-    'health_dead', 'health_jobs', 'health_limits', 'health_monitors', 'health_queues', 'health_report',
-    'health_server', 'health_stale', 'health_told', 'health_workers', 'job', 'job_events', 'job_outcomes',
-    'key_ring', 'list_api_keys', 'list_jobs', 'list_queues', 'list_rate_limits', 'list_schedules', 'list_services',
-    'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs',
-    'migration_records', 'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'open_incidents',
-    'pause_channel', 'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests',
-    'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat',
-    'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune',
-    'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table',
-    'record_incidents', 'register_worker', 'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs',
-    'retry_jobs', 'revoke_api_key', 'ring', 'run_status', 'schema_catalog', 'schema_owner', 'settle',
-    'settle_notification', 'show_rate_limits', 'suspects_waiting', 'tick_schedule', 'top_rate_limits',
-    'withdraw_service']);
+    'adopt_notifications', 'announce_channels', 'announce_service', 'beat', 'begin_looks', 'begin_sweep',
+    'cancel_jobs', 'capture_dead_letters', 'change_redrive', 'check_leases', 'check_rate_limit', 'claim',
+    'claim_notifications', 'claim_redrive', 'collect_dead_jobs', 'count_events', 'create_api_key',
+    'dead_letter_groups', 'declare_schedules', 'discard_dead_letters', 'end_look', 'end_sweep', 'enqueue',
+    'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_one', 'enqueue_plain_jobs', 'enqueue_request',
+    'find_stale_jobs', 'health_dead', 'health_jobs', 'health_limits', 'health_monitors', 'health_queues',
+    'health_report', 'health_server', 'health_stale', 'health_told', 'health_workers', 'incident_ack',
+    'incident_history', 'incident_silence', 'job', 'job_events', 'job_outcomes', 'key_ring', 'letter_groups',
+    'letter_history', 'list_api_keys', 'list_dead_letter_queues', 'list_incidents', 'list_jobs', 'list_letters',
+    'list_queues', 'list_rate_limits', 'list_redrives', 'list_schedules', 'list_services', 'list_workers',
+    'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs', 'migration_records',
+    'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'open_incidents', 'pause_channel', 'pause_queues',
+    'pause_schedule', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view',
+    'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits',
+    'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
+    'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents',
+    'redrive_dead_letters', 'redrive_jobs', 'register_worker', 'release_lost_claims', 'remove_schedule',
+    'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key', 'ring', 'run_status', 'schema_catalog', 'schema_owner',
+    'settle', 'settle_notification', 'settle_redrive_messages', 'show_letter', 'show_rate_limits',
+    'suspects_waiting', 'take_redrive_messages', 'tick_schedule', 'top_rate_limits', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.expose_functions(ARRAY['schema_catalog']);
@@ -826,6 +843,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '6832afa4ad16d82acbcfbddd34e6105147465b98346bd052da7a171faaabf4aa');
+    VALUES (10, '010_functions_over_https', 'f537540920ce3becf9805595d68ac93be61730ba9d6f9552ab0d0d2d9a4b8442');
 END
 $holdfast$;

@@ -1,0 +1,13 @@
+-- The dead-letter queues of SQS that anybody looks at: when, and what came of it. `expires_at`: when SQS deletes the oldest message
+-- that is not kept whole here. One that nobody has looked at for long is nobody's any more: it was taken out of the settings.
+CREATE TABLE IF NOT EXISTS holdfast.dead_letter_queues (
+    name         text        COLLATE "C" NOT NULL PRIMARY KEY,
+    looked_at    timestamptz,
+    every        interval    NOT NULL,
+    messages     bigint,
+    captured     boolean     NOT NULL DEFAULT false,
+    only_counted text,
+    blind_since  timestamptz,
+    error        text,
+    expires_at   timestamptz
+) WITH (fillfactor = 50);
