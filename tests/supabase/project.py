@@ -105,6 +105,7 @@ def postgrest(dsn: str, folder: Path, **given: str) -> Iterator[str]:
         **os.environ,
         "PGRST_DB_URI": conninfo.make_conninfo(dsn, user="authenticator"),
         "PGRST_DB_SCHEMAS": "public",
+        "PGRST_DB_MAX_ROWS": "1000",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_JWT_SECRET": JWT_SECRET,
         "PGRST_SERVER_HOST": "127.0.0.1",
