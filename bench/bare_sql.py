@@ -44,7 +44,8 @@ def answer(connection: "psycopg.Connection[Any]", what: dict[str, Any]) -> dict[
             connection.execute("VACUUM ANALYZE public.bare_jobs")
         case "drain":
             jobs = 0
-            while claimed := connection.execute(CLAIM).fetchall():
+            end = began + what.get("seconds", 3600.0)
+            while time.monotonic() < end and (claimed := connection.execute(CLAIM).fetchall()):
                 connection.execute(FINISH, ([id for id, _ in claimed],))
                 jobs += len(claimed)
             return {"jobs": jobs, "begin": began, "end": time.monotonic()}
