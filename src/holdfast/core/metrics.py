@@ -20,10 +20,12 @@ class Type(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whether a metric tells of the whole deployment, or of the process that shows it."""
+    """Whether a metric tells of the whole deployment, of the API's process that shows it, or of the processes under the
+    supervisor that shows it."""
 
     CLUSTER = "cluster"
     PROCESS = "process"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ def _cluster(name: str, help: str, *labels: str, type: Type = Type.GAUGE) -> Met
 
 def _process(name: str, help: str, *labels: str, type: Type = Type.GAUGE) -> Metric:
     return Metric(f"holdfast_{name}", type, help, labels, Scope.PROCESS)
+
+
+def _service(name: str, help: str, *labels: str, type: Type = Type.GAUGE) -> Metric:
+    return Metric(f"holdfast_{name}", type, help, labels, Scope.SERVICE)
 
 
 LEDGER_UP = _cluster("ledger_up", "Whether the ledger was seen within the last 30 seconds.")
@@ -115,9 +121,25 @@ INSTANCES = _process(
 IDENTITIES = _process("rate_limit_identities", "Identities that this process remembers.")
 DEBTORS = _process("rate_limit_debtors", "Identities that were admitted something that Postgres does not know of yet.")
 FLIGHT = _process("rate_limit_flight_seconds", "The last 512 shared round trips: p50, p99.", "percentile")
-SUPERVISED = _process("supervised_processes", "Processes that run under this supervisor.", "process")
-PROGRESS_AGE = _process("supervised_progress_age_seconds", "How long ago a process's main loop turned last.", "process")
-STARTS = _process("supervised_starts", "Processes that were started.", "process", type=Type.COUNTER)
-DEATHS = _process("supervised_deaths", "Processes that ended unasked, or were killed.", "process", type=Type.COUNTER)
+ENQUEUED = _process(
+    "jobs_enqueued", "Jobs that were written over HTTP, each once.", "queue", "kind", type=Type.COUNTER
+)  # fmt: skip
+
+SUPERVISED = _service("supervised_processes", "Processes that run under this supervisor.", "process")
+PROGRESS_AGE = _service("supervised_progress_age_seconds", "How long ago a process's main loop turned last.", "process")
+STARTS = _service("supervised_starts", "Processes that were started.", "process", type=Type.COUNTER)
+DEATHS = _service("supervised_deaths", "Processes that ended unasked, or were killed.", "process", type=Type.COUNTER)
+CLAIMED = _service("jobs_claimed", "Jobs that were claimed, to run at once or soon.", "queue", "kind", type=Type.COUNTER)
+CLAIM = _service(
+    "claim_seconds", "How long claims took; they are the first to grow where tables are bloated.", type=Type.HISTOGRAM
+)
+SENT = _service(
+    "notifications_sent", "Posts to a channel, by outcome: delivered, or failed.", "channel", "outcome",
+    type=Type.COUNTER,
+)  # fmt: skip
+DRAIN = _service("drain_seconds", "How long workers that were told to stop took to end.", type=Type.HISTOGRAM)
+ABANDONED = _service(
+    "jobs_abandoned", "Runs that had not ended when their worker's drain was over.", type=Type.COUNTER
+)  # fmt: skip
 
 ALL: tuple[Metric, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))

@@ -103,6 +103,7 @@ class ProcessMetrics(Collector):
         watch = self._services.watch
         yield values(metrics.BUILD, [([version("holdfast")], 1.0)])
         yield value(metrics.LOOP_LAG, watch.loop_lag)
+        yield values(metrics.ENQUEUED, self._services.counts.of(metrics.ENQUEUED))
         size, taken, waiting = self._services.ledger.usage()
         yield values(metrics.POOL, [(["taken"], taken), (["free"], size - taken)])
         yield value(metrics.POOL_WAITING, waiting)
