@@ -60,13 +60,22 @@ LEDGER_UP = _cluster("ledger_up", "Whether the ledger was seen within the last 3
 JOBS = _cluster("jobs", "Jobs that wait or run now; waiting ones are counted to a bound.", "queue", "status")
 OLDEST_DUE = _cluster("queue_oldest_due_seconds", "How long the oldest due job of a queue waits; 0: none.", "queue")
 LONGEST_RUN = _cluster("queue_longest_run_seconds", "How long the oldest run of a queue lasts; 0: none.", "queue")
+LONGEST_SILENCE = _cluster(
+    "queue_longest_silence_seconds", "Since the oldest sign of life of a running job; 0: none runs.", "queue"
+)
 QUEUE_PAUSED = _cluster("queue_paused", "Whether a queue is paused.", "queue")
 STALE = _cluster("stale_jobs", "Running jobs that somebody must take back now, by reason.", "reason")
 DEAD = _cluster("dead_jobs", "Dead jobs that are kept; counted to 1,000.")
-LETTERS = _cluster("dead_letter_messages", "Messages in watched dead-letter queues of SQS; counted to 1,000.")
+LETTERS = _cluster(
+    "dead_letter_messages", "Messages of a dead-letter queue of SQS, in it or captured; counted to 1,000.", "queue"
+)
+OLDEST_LETTER = _cluster(
+    "dead_letter_oldest_seconds", "How long ago the oldest message of a dead-letter queue was sent.", "queue"
+)
 WORKERS = _cluster("workers", "Worker processes: busy, idle, or silent for longer than they may.", "state")
 WORKERS_DRAINING = _cluster("workers_draining", "Worker processes that finish what they run and then end.")
 WORKERS_LOST = _cluster("workers_lost", "Worker processes that died or fell silent within the last hour.")
+LONGEST_LAG = _cluster("worker_longest_loop_lag_seconds", "How late the latest event loop of all workers is.")
 SLOTS = _cluster("worker_slots", "Jobs that all live workers could run at a time.")
 SETTLED = _cluster(
     "jobs_settled", "Runs that ended, by outcome: succeeded, failed (an attempt), dead, cancelled.",
@@ -129,7 +138,9 @@ SUPERVISED = _service("supervised_processes", "Processes that run under this sup
 PROGRESS_AGE = _service("supervised_progress_age_seconds", "How long ago a process's main loop turned last.", "process")
 STARTS = _service("supervised_starts", "Processes that were started.", "process", type=Type.COUNTER)
 DEATHS = _service("supervised_deaths", "Processes that ended unasked, or were killed.", "process", type=Type.COUNTER)
-CLAIMED = _service("jobs_claimed", "Jobs that were claimed, to run at once or soon.", "queue", "kind", type=Type.COUNTER)
+CLAIMED = _service(
+    "jobs_claimed", "Jobs that were claimed, to run at once or soon.", "queue", "kind", type=Type.COUNTER
+)
 CLAIM = _service(
     "claim_seconds", "How long claims took; they are the first to grow where tables are bloated.", type=Type.HISTOGRAM
 )
