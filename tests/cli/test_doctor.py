@@ -189,3 +189,19 @@ def test_warnings_end_with_an_exit_code_of_their_own_where_they_count(folder: Pa
         conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock() - interval '9 s', lost_after = '25 s'")
         codes = [doctor(folder, "--only", "workers.beats", *more, **where).code for more in ([], ["--fail-on", "warn"])]
     assert codes == [0, 4]
+
+
+@pytest.mark.parametrize("line", ["jobs.end_to_end", "e2e.death"])
+def test_a_doctor_that_is_told_to_end_takes_its_canary_with_it(line: str, folder: Path, database: str) -> None:
+    """As a job of CI that runs out of time: nobody would ever clear a dead canary away."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            'SELECT holdfast.register_worker(gen_random_uuid(), \'{"queues": ["default"], "kinds": [], "slots": 3}\')'
+        )
+        command = ("doctor", "--e2e", "--only", line, "--url", "http://127.0.0.1:1")
+        with running(*command, cwd=folder, DATABASE_URL=database) as made:
+            eventually(lambda: conn.execute("SELECT FROM holdfast.jobs WHERE status = 'queued'").fetchall())
+            made.process.terminate()
+            assert made.ends() == 130, made.explain()
+        left = conn.execute("SELECT status FROM holdfast.jobs WHERE kind = 'holdfast.canary'").fetchall()
+    assert set(left) == {("cancelled",)}

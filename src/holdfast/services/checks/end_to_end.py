@@ -38,7 +38,12 @@ async def check_timing(deployment: Deployment, report: Report, new_id: Callable[
     await ledger.call(calls.enqueue_many([_canary(job_id, queue)]))
     wrote = time.monotonic() - began
     await ledger.call(calls.ring([queue]))
-    if not await _ends(ledger, job_id, "succeeded", patience):
+    try:
+        succeeded = await _ends(ledger, job_id, "succeeded", patience)
+    except asyncio.CancelledError:
+        await ledger.call(calls.cancel_jobs([job_id]))
+        raise
+    if not succeeded:
         await ledger.call(calls.cancel_jobs([job_id]))
         fix = "holdfast workers list; holdfast probe on their host"
         found = f"a canary through {queue} did not succeed within {patience:g} s"
