@@ -280,8 +280,8 @@ async def test_a_process_that_says_nothing_is_killed_which_is_a_crash(database: 
     job = put(conn, "holds_the_interpreter")
     async with supervising(database, silence=2.5) as running:
         await until(lambda: status(conn, job) == {"succeeded"})
-        (died,) = running.recorder.of(ChildDied)
-    assert (died.code, died.killed_for) == (-signal.SIGKILL, "silence")
+        died = running.recorder.of(ChildDied)  # on a busy machine one that starts may be silent for as long
+    assert {(each.code, each.killed_for) for each in died} == {(-signal.SIGKILL, "silence")}
     row = support.job(conn, job)
     assert (row["result"], row["crashes"], row["attempts"]) == (3, 0, 0)
     (event,) = support.events(conn, job)
