@@ -221,8 +221,9 @@ def test_messages_in_dead_letter_queues_are_told_by_queue_and_dead_jobs_are_none
     letters(conn, "sqs", "big-dlq", 1500)
     found = report(conn)
     assert found["letters"] == 1001
-    told = {each["name"]: (each["letters"], round(float(each["oldest"]))) for each in found["letter_queues"]}
-    assert told == {"orders-dlq": (2, 90), "big-dlq": (1001, 0)}
+    told = {each["name"]: each for each in found["letter_queues"]}
+    assert {name: each["letters"] for name, each in told.items()} == {"orders-dlq": 2, "big-dlq": 1001}
+    assert told["big-dlq"]["oldest"] < 90 <= told["orders-dlq"]["oldest"] < 600
 
 
 def test_the_longest_silence_of_a_queue_s_runs_is_told(conn: Session) -> None:
@@ -236,8 +237,8 @@ def test_the_longest_silence_of_a_queue_s_runs_is_told(conn: Session) -> None:
         "UPDATE holdfast.jobs SET heartbeat_at = holdfast.clock() - interval '40 s'"
         " WHERE claimed_at < holdfast.clock() - interval '1 min'"
     )
-    assert round(queue(conn)["longest_silence"]) == 40
-    assert round(queue(conn)["longest_run"]) == 70
+    found = queue(conn)
+    assert 40 <= found["longest_silence"] < 70 <= found["longest_run"]
 
 
 def test_a_monitor_tells_how_often_it_sweeps_and_when_it_did(conn: Session) -> None:
