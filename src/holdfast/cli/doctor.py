@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import difflib
+import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -84,7 +86,8 @@ def doctor(
     settings = read_settings(database_url, data_dir, url=url)
     wanted = [each.strip() for each in (only or "").split(",") if each.strip()]
     how = _How(e2e, send_test, list_lines, as_json, timeout)
-    findings, lines = asyncio.run(_examine(settings, wanted, how))
+    with _interrupted_by_sigterm():
+        findings, lines = asyncio.run(_examine(settings, wanted, how))
     if list_lines:
         _show_lines(lines, as_json)
         raise typer.Exit
@@ -98,6 +101,23 @@ def doctor(
         _show_table(findings)
         show(Text.assemble("\noverall: ", (verdict.value, f"bold {STYLES[verdict]}")))
     raise typer.Exit(exit_code(findings, warns_count=fail_on is FailOn.WARN))
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, so that jobs which were sent to be tried are taken back."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pydantic import SecretStr
 
 from holdfast.app import new_id
-from holdfast.cli.child import VARIABLE, Progress
+from holdfast.cli.child import VARIABLE, Progress, Telling
 from holdfast.cli.options import dlq_sources, sqs_queues
 from holdfast.config import Settings
 from holdfast.core.bell import BellRoutes
 from holdfast.events import Sinks
+from holdfast.instrument.counting import CountingSink
 from holdfast.instrument.logs import LogSink
 from holdfast.notify.channel import Channel
 from holdfast.notify.log import LogChannel
@@ -69,11 +70,13 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
 async def _run(plan: MonitorPlan, settings: Settings) -> None:
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
+    counting = CountingSink()
+    telling = asyncio.create_task(Telling(link, counting.counts).run())
     monitors = Monitors(
         plan.dsn,
         monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
         _channels(plan.slack),
-        Sinks([LogSink()]),
+        Sinks([LogSink(), counting]),
         new_id=new_id,
         turned=Progress(link).made,
     )
@@ -84,6 +87,7 @@ async def _run(plan: MonitorPlan, settings: Settings) -> None:
     loop.add_reader(link, _supervisor_died, link, running)
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    telling.cancel()
 
 
 def _supervisor_died(link: socket.socket, running: "asyncio.Future[None]") -> None:

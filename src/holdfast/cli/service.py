@@ -158,7 +158,7 @@ async def supervise(
         new_id=new_id,
         sinks=sinks,
     )
-    metrics.processes = supervisor.processes
+    metrics.processes, metrics.counts = supervisor.processes, supervisor.counts
     stop = _Stop(supervisor, settings)
     presence = Presence(database.dsn, introduce(name, supervisor_id, settings, address))
     with stop.on_signals():

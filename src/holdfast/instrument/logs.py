@@ -12,6 +12,7 @@ _LEVELS: dict[type[object], int] = {
     events.IncidentChanged: logging.WARNING,
     events.ChildNotStarted: logging.ERROR,
     events.JobFailed: logging.WARNING,
+    events.JobsClaimed: logging.DEBUG,
     events.JobRescued: logging.WARNING,
     events.LeaseWasLost: logging.WARNING,
     events.LedgerLost: logging.WARNING,

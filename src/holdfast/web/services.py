@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from holdfast.core.bell import BellRoutes
+from holdfast.core.counts import Counts
 from holdfast.core.health import Limiter, Limits, Pool, Process
 from holdfast.core.kind import Kind
 from holdfast.core.ratelimit import Policy
@@ -56,6 +57,7 @@ class ApiServices:
         self.ledger = LedgerPool(settings.dsn, size=POOL, name="holdfast api", deadline=settings.timeout)
         self._lines = lines_of_enqueuer(self.ledger, settings.bells)
         self.enqueuer = Enqueuer(self.ledger, self._lines.ring if self._lines else None)
+        self.counts = Counts()
         self.sqs = SqsWatch(settings.sqs_queues)
         self.limiter = RateLimiter(settings.dsn)
         # A turn of it makes two calls, and an outage is no reason to restart anything.

@@ -123,6 +123,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (sou
 CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_earlier ON holdfast.dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_waiting ON holdfast.dead_letters (queue, sent_at) WHERE source = 'sqs' AND gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;
 
 -- What somebody must know of: one open row for each cause (`kind` and `key`), with how much of it arrived so far, and how much of
@@ -523,6 +524,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '6885978bcf6af555ceaa0704308ea9deca5b0c1619473c4041d3618c8603e6d3');
+    VALUES (7, '007_dead_letters', '32f0ac08d575d41dce7688855dffb1c27c576d9cf9a768f84374a756c3e1b073');
 END
 $holdfast$;

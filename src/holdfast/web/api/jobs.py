@@ -16,6 +16,7 @@ from fastapi.encoders import jsonable_encoder
 from holdfast.app import new_id
 from holdfast.core.api_keys import Role
 from holdfast.core.kind import Kind, Policy
+from holdfast.core.metrics import ENQUEUED
 from holdfast.core.payload import PayloadError, encode
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import DatabaseError, IdempotencyKeyReused, InvalidArguments
@@ -79,6 +80,9 @@ async def submit(
         answers = [calls.Enqueued(each.ord, each.id, each.created) for each in once]
         if once[0].replayed:
             response.headers["Idempotent-Replayed"] = "true"
+    for job, answer in zip(prepared, answers, strict=True):
+        if answer.created and "Idempotent-Replayed" not in response.headers:
+            services.counts.add(ENQUEUED, (job.queue, job.kind))
     submitted = [
         models.Submitted(id=answer.id, kind=job.kind, queue=job.queue, created=answer.created)
         for job, answer in zip(prepared, answers, strict=True)
