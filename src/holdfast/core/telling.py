@@ -185,12 +185,12 @@ def digest(told: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def many(count: int, noun: str) -> str:
-    """A count that goes to 1,000, with its noun.
+    """A count that goes to 10,000, with its noun.
 
-    >>> many(1, "job"), many(1000, "job")
-    ('1 job', '1,000 or more jobs')
+    >>> many(1, "job"), many(10_000, "job")
+    ('1 job', '10,000 or more jobs')
     """
-    return f"{count if count < 1000 else '1,000 or more'} {noun}{'s' * (count != 1)}"
+    return f"{count:,}{' or more' * (count >= 10_000)} {noun}{'s' * (count != 1)}"
 
 
 def span(seconds: float) -> str:

@@ -333,7 +333,7 @@ $function$;
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
 -- incident is open. At most 500 groups of the first, the rest of which comes the next time, and 1,000 of the second, in the
 -- order in which open incidents are listed: none that is listed may lack its group, which would look as if it were over.
--- Counts go to 1,000 in each.
+-- Counts go to 10,000 in each.
 CREATE OR REPLACE FUNCTION holdfast.dead_letter_groups(max_groups integer DEFAULT 500)
 RETURNS TABLE (
     fingerprint text, queue text, source text, kind text, cause text, untold bigint, present bigint, oldest_at timestamptz,
@@ -350,9 +350,9 @@ AS $function$
     )
     SELECT w.fingerprint, s.queue, s.source, s.kind, s.cause,
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters u
-                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters p
-                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT min(o.sent_at) FROM (SELECT p.sent_at FROM holdfast.dead_letters p
                                         WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) o),
            s.job_id
@@ -523,6 +523,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '6885978bcf6af555ceaa0704308ea9deca5b0c1619473c4041d3618c8603e6d3');
+    VALUES (7, '007_dead_letters', '2fd6cf5c39259b8da961d8d9db81ada77f70f34bc55dab7b43ae544d62f557a9');
 END
 $holdfast$;
