@@ -469,7 +469,9 @@ BEGIN
             SELECT gen_random_uuid(), _id, c.name, _reason, _change.content, _now,
                    _now + CASE _reason WHEN 'first' THEN coalesce(_change.wait, '0') ELSE '0' END
             FROM unnest(_channels) AS c (name)
-            WHERE c.name NOT IN (SELECT w.channel FROM waiting w);
+            WHERE c.name NOT IN (SELECT w.channel FROM waiting w)
+              -- That a channel refuses is told over the others.
+              AND (_change.kind <> 'notification_failing' OR c.name <> _change.key);
         END IF;
         RETURN QUERY SELECT _id, _change.kind, _change.key, _change.action, _told;
     END LOOP;
@@ -523,6 +525,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '2fd6cf5c39259b8da961d8d9db81ada77f70f34bc55dab7b43ae544d62f557a9');
+    VALUES (7, '007_dead_letters', '712a6a9e4619b4403860cd544844235e299c470983d6f10366652d1b1e5b3c23');
 END
 $holdfast$;
