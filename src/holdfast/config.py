@@ -26,6 +26,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
+from holdfast.notify.several import Addresses
 from holdfast.postgres.dsn import is_of_supabase, supabase_project
 from holdfast.postgres.rest import rest_address
 from holdfast.postgres.supabase import project_ref
@@ -45,6 +46,10 @@ SECRETS = frozenset(
         "database_url",
         "api_key",
         "slack_webhook_url",
+        "webhook_url",
+        "webhook_secret",
+        "pagerduty_key",
+        "apprise_urls",
         "supabase_service_key",
         "supabase_access_token",
         "supabase_db_password",
@@ -172,6 +177,25 @@ class Settings(BaseModel):
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
+    webhook_url: SecretStr | None = Field(
+        None, description="A webhook of your own, where incidents are told as JSON (see Dead letters, SQS and Slack)."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="The key that what is posted there is signed with, as Standard Webhooks says."
+    )
+    pagerduty_key: SecretStr | None = Field(
+        None, description="The integration key of a service of PagerDuty (Events API v2), where incidents are alerts."
+    )
+    pagerduty_url: str = Field(
+        "https://events.pagerduty.com/v2/enqueue", description="Where PagerDuty's Events API answers."
+    )
+    apprise_urls: SecretStr | None = Field(
+        None,
+        description="Services by their Apprise URLs, comma-separated, where incidents are told; needs apprise.",
+    )
+    repeat_interval: float = Field(
+        3600.0, ge=60, description="An incident that nobody has acknowledged is told again after this, then rarer."
+    )
     supabase_url: str | None = Field(
         None, description="A Supabase project's address (https://ID.supabase.co): the ledger over HTTPS."
     )
@@ -287,6 +311,13 @@ class Settings(BaseModel):
             _checked(check_webhook, value.get_secret_value())
         return value
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_own_webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _checked(check_webhook, value.get_secret_value(), setting="HOLDFAST_WEBHOOK_URL")
+        return value
+
     @field_validator("supabase_service_key", "supabase_access_token")
     @classmethod
     def _is_trimmed(cls, value: SecretStr | None) -> SecretStr | None:
@@ -349,6 +380,16 @@ class Settings(BaseModel):
     def bell_routes(self) -> BellRoutes:
         """Which queue of SQS is rung for which queue."""
         return BellRoutes(self.sqs_queue_url, self.bell_queues)
+
+    def alert_addresses(self) -> Addresses:
+        """Where incidents are told."""
+        secrets = (
+            None if each is None else each.get_secret_value()
+            for each in (self.slack_webhook_url, self.webhook_url, self.webhook_secret, self.pagerduty_key)
+        )
+        slack, webhook, webhook_secret, pagerduty = secrets
+        apprise = None if self.apprise_urls is None else self.apprise_urls.get_secret_value()
+        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise)
 
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""

@@ -15,7 +15,7 @@ def test_dead_jobs_are_told_with_the_command_to_look_at_one() -> None:
     finding = telling.letters(GROUP)
     content = telling.content(Decision(Reason.FIRST, "dead_letters", "f", finding, None, Action.OPEN))
     assert content == {
-        "title": "3 jobs of send (ValueError) went dead on mail",
+        "title": "5 jobs of send (ValueError) went dead on mail",
         "lines": [
             ["what", "send (ValueError)"],
             ["where", "mail"],

@@ -12,6 +12,8 @@ class SlackServer:
 
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         self._answer: tuple[int, str, dict[str, str]] | str = (200, "ok", {})
         self._free = threading.Event()
         outer = self
@@ -75,8 +77,10 @@ class SlackServer:
             return
         assert isinstance(self._answer, tuple)
         status, text, headers = self._answer
-        if status == 200:
+        if status < 300:
             self.posts.append(json.loads(body))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            self.bodies.append(body)
         handler.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(text))}.items():
             handler.send_header(name, value)

@@ -178,7 +178,7 @@ def test_a_letter_in_quarantine_is_sent_by_its_id(conn: Session) -> None:
 
 
 def test_a_message_that_comes_back_is_linked_to_the_letter_that_was_sent(conn: Session) -> None:
-    note(conn, {"key": "m"})
+    note(conn, {"key": "m", "job_id": "0"})
     redrive, _ = begin(conn, {})
     claim(conn)
     (message,) = rows(conn, "SELECT * FROM holdfast.take_redrive_messages(%s, %s, 10)", redrive, OWNER)

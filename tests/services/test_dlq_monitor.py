@@ -92,8 +92,8 @@ async def test_one_more_of_a_known_cause_is_told_and_an_emptied_queue_resolves(
     name = queue_name(url)
     assert told(conn) == [
         ("first", f"1 message of ship in {name}"),
-        ("worse", f"1 message of ship in {name}"),
-        ("resolved", f"Resolved: 1 message of ship in {name}"),
+        ("worse", f"2 messages of ship in {name}"),
+        ("resolved", f"Resolved: 2 messages of ship in {name}"),
     ]
 
 

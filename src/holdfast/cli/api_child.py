@@ -40,7 +40,7 @@ class ApiPlan:
     app: str | None
     settings: str
     is_private: bool
-    has_slack: bool
+    channels: list[str]
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -62,7 +62,7 @@ async def _serve(plan: ApiPlan) -> None:
         kinds=load_app(plan.app).kinds if plan.app else {},
         bells=settings.bell_routes(),
         sqs_queues=sqs_queues(settings),
-        channels=["slack" if plan.has_slack else "log"],
+        channels=plan.channels,
         limits=settings.health_limits(),
     )
     services = ApiServices(api)

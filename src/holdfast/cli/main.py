@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str, str | None]] = {
     "local-sqs": ("local_sqs", "local_sqs", "Run a local SQS server, for development."),
     "probe": ("probe", "probe", "Whether the services on this machine live, for health checks."),
     "dlq": ("dlq", "dlq", None),
+    "alerts": ("alerts", "alerts", None),
     "incidents": ("incidents", "incidents", None),
     "limits": ("limits", "limits", None),
     "demo": ("demo", "demo", "Run real jobs, kill workers, and count what is lost."),

@@ -11,18 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pydantic import SecretStr
-
 from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress, Telling
 from holdfast.cli.options import dlq_sources, sqs_queues
 from holdfast.config import Settings
 from holdfast.core.bell import BellRoutes
+from holdfast.core.incident import Pace
 from holdfast.events import Sinks
 from holdfast.instrument.counting import CountingSink
 from holdfast.instrument.logs import LogSink
-from holdfast.notify.channel import Channel
-from holdfast.notify.log import LogChannel
+from holdfast.notify.several import from_json, make_channels
 from holdfast.services.monitors import Monitors, MonitorSettings
 
 
@@ -33,7 +31,7 @@ class MonitorPlan:
     link: int
     dsn: str
     settings: str
-    slack: str | None
+    addresses: dict[str, str | None]
     stale: bool
     dlq: bool
     rings: bool
@@ -42,14 +40,6 @@ class MonitorPlan:
 def command(plan: MonitorPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     """The arguments and the environment that start this process."""
     return ("-m", "holdfast.cli.monitor_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
-
-
-def _channels(slack: str | None) -> dict[str, Channel]:
-    if slack is None:
-        return {"log": LogChannel()}
-    from holdfast.notify.slack import SlackChannel
-
-    return {"slack": SlackChannel(SecretStr(slack))}
 
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
@@ -64,6 +54,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,
         limits=settings.health_limits(),
+        pace=Pace(repeat_interval=settings.repeat_interval),
     )
 
 
@@ -75,7 +66,7 @@ async def _run(plan: MonitorPlan, settings: Settings) -> None:
     monitors = Monitors(
         plan.dsn,
         monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
-        _channels(plan.slack),
+        make_channels(from_json(plan.addresses)),
         Sinks([LogSink(), counting]),
         new_id=new_id,
         turned=Progress(link).made,

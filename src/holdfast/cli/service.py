@@ -89,7 +89,9 @@ def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
 
 def describe_alerts(settings: Settings) -> str:
     """Where incidents are told."""
-    return "Slack" if settings.slack_webhook_url else "the log only (set SLACK_WEBHOOK_URL for Slack)"
+    names = {"slack": "Slack", "webhook": "your webhook", "pagerduty": "PagerDuty", "apprise": "Apprise"}
+    found = [names[each] for each in settings.alert_addresses().channels if each != "log"]
+    return ", ".join(found) or "the log only (set SLACK_WEBHOOK_URL for Slack)"
 
 
 def start_logging(settings: Settings) -> None:

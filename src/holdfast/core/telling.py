@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from holdfast.core.health import Check
+from holdfast.core.health import Check, Status
 from holdfast.core.incident import Action, Decision, Finding, OpenIncident, Reason
 from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
 ALONE, FOREIGN, EXPIRING = "limits_without_postgres", "foreign_message", "letters_expiring"
+BROKEN = "notification_failing"
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -30,7 +31,7 @@ def letters(group: LetterGroup) -> Finding:
         lines.append(["oldest", group.oldest_at.strftime("%Y-%m-%d %H:%M UTC")])
     if group.sample_job_id:
         lines.append(["for example job", group.sample_job_id])
-    title = f"{many(group.untold or group.present, noun)} of {what}{cause} {where}"
+    title = f"{many(max(group.present, group.untold), noun)} of {what}{cause} {where}"
     details = {"lines": lines, "command": _commands(group), "group": group}
     return Finding(LETTERS, group.fingerprint, title, group.untold, group.present, details)
 
@@ -80,6 +81,13 @@ def blind(queue: str, why: str, since: datetime | None = None) -> Finding:
     if since is not None:
         lines.append(["blind since", since.strftime("%Y-%m-%d %H:%M UTC")])
     return Finding(BLIND, queue, f"The dead letters of {queue} cannot be looked at", 1, 1, {"lines": lines})
+
+
+def broken(channel: str, why: str) -> Finding:
+    """A channel that refuses what it is sent, and will until somebody mends it."""
+    lines = [["channel", channel], ["why", why], ["means", "what is to be told there waits, and is tried again"]]
+    details = {"lines": lines, "command": "holdfast alerts test"}
+    return Finding(BROKEN, channel, f"Nobody is told over {channel}: {why}", 1, 1, details)
 
 
 def failing(check: Check) -> Finding:
@@ -163,6 +171,35 @@ def content(decision: Decision) -> dict[str, Any]:
     return {"title": told, "lines": lines, "command": details.get("command")}
 
 
+#: What is sent of one incident.
+Told = dict[str, Any]
+#: Of which kinds there are samples, to try channels with.
+SAMPLES = (LETTERS, EXPIRING, BLIND, COUNTED, FAILING, ALONE, BROKEN)
+
+
+def samples() -> dict[str, tuple[str, Told]]:
+    """One of each kind and an end, by kind: (reason, content). Each says that it is a test."""
+    group = LetterGroup("Sample:0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
+    expires = expiring("sample-dlq", 3 * 3600.0)
+    findings = [
+        letters(group),
+        blind("sample-dlq", "SQS does not answer"),
+        counted("sample-dlq", 3, "it is FIFO, and a look would block its groups"),
+        failing(Check("sample", Status.FAIL, "a check failed twice in a row", {})),
+        alone(3),
+        broken("sample", "it refuses: 404"),
+        *([] if expires is None else [expires]),
+    ]
+    made = {finding.kind: ("first", _sample(finding, Reason.FIRST, Action.OPEN)) for finding in findings}
+    return made | {"resolved": ("resolved", _sample(findings[0], Reason.RESOLVED, Action.RESOLVE))}
+
+
+def _sample(finding: Finding, reason: Reason, action: Action) -> Told:
+    incident = OpenIncident(finding.kind, finding.key, finding.title, 3, 3600.0) if reason is Reason.RESOLVED else None
+    told = content(Decision(reason, finding.kind, finding.key, finding, incident, action))
+    return {**told, "title": f"(Test) {told['title']}"}
+
+
 #: Incidents that a digest names.
 NAMED = 8
 
@@ -185,12 +222,12 @@ def digest(told: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def many(count: int, noun: str) -> str:
-    """A count that goes to 1,000, with its noun.
+    """A count that goes to 10,000, with its noun.
 
-    >>> many(1, "job"), many(1000, "job")
-    ('1 job', '1,000 or more jobs')
+    >>> many(1, "job"), many(10_000, "job")
+    ('1 job', '10,000 or more jobs')
     """
-    return f"{count if count < 1000 else '1,000 or more'} {noun}{'s' * (count != 1)}"
+    return f"{count:,}{' or more' * (count >= 10_000)} {noun}{'s' * (count != 1)}"
 
 
 def span(seconds: float) -> str:

@@ -7,7 +7,7 @@ from holdfast.errors import ConfigurationError
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def check_webhook(url: str) -> None:
+def check_webhook(url: str, *, setting: str = "SLACK_WEBHOOK_URL") -> None:
     """Raise `ConfigurationError` for what cannot be a webhook, without repeating it: it is a secret."""
     try:
         parts = urlsplit(url)
@@ -15,7 +15,10 @@ def check_webhook(url: str) -> None:
     except ValueError:  # its text quotes the address
         parts, is_one = urlsplit(""), False
     is_local = parts.scheme == "http" and parts.hostname in _LOCAL
-    if not is_one or not parts.hostname or not (parts.scheme == "https" or is_local):
+    is_one = is_one and bool(parts.hostname) and (parts.scheme == "https" or is_local)
+    if not is_one and setting != "SLACK_WEBHOOK_URL":
+        raise ConfigurationError(f"{setting} is no webhook's address; it looks like https://example.org/hooks/x")
+    if not is_one:
         raise ConfigurationError(
             "SLACK_WEBHOOK_URL is no webhook's address; it looks like https://hooks.slack.com/services/T.../B.../..."
             " (make one at api.slack.com/apps, Incoming Webhooks)"

@@ -13,6 +13,8 @@ class LogChannel:
     """Writes incidents to the log."""
 
     name = "log"
+    takes_digests = False
+    pace = 0.0
 
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """Always delivered."""

@@ -13,6 +13,7 @@ from uuid import UUID
 from holdfast.core import telling
 from holdfast.core.health import Ledger, Limits, Process, Status
 from holdfast.core.health_checks import judge
+from holdfast.core.incident import Pace
 from holdfast.core.limit_watch import Seen, look
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks
@@ -44,6 +45,7 @@ class HealthMonitor:
         stale_after: float,
         limits: Limits | None = None,
         new_id: Callable[[], UUID],
+        pace: Pace | None = None,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
@@ -52,7 +54,7 @@ class HealthMonitor:
         self._limits = limits or Limits()
         self._turned = turned
         self._sqs = SqsWatch(queues)
-        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
 
     async def run(self) -> None:
         try:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits
+from holdfast.core.incident import Pace
 from holdfast.errors import QueueError
 from holdfast.events import QueueLost, Sinks
 from holdfast.notify.channel import Channel
@@ -40,6 +41,7 @@ class MonitorSettings:
     sweep_interval: float = 5.0
     stale_after: float = 600.0
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
 
 
 class _Loop(Protocol):
@@ -115,6 +117,7 @@ class Monitors:
                     self._sinks,
                     interval=settings.dlq_interval,
                     new_id=self._new_id,
+                    pace=settings.pace,
                     turned=turns.of(1),
                 )
             )
@@ -127,10 +130,13 @@ class Monitors:
                     stale_after=settings.stale_after,
                     limits=settings.limits,
                     new_id=self._new_id,
+                    pace=settings.pace,
                     turned=turns.of(4),
                 )
             )
-            found.append(Alerter(self._ledger("alerter"), self._channels, self._sinks, turned=turns.of(2)))
+            found.append(
+                Alerter(self._ledger("alerter"), self._channels, self._sinks, new_id=self._new_id, turned=turns.of(2))
+            )
         if settings.bells:
             ledger = self._ledger("ringer")
             self._lines = BellLines(ledger, settings.bells, failed=self._not_rung)

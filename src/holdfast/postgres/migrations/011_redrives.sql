@@ -151,7 +151,7 @@ WHERE status IN ('waiting', 'sending', 'sent');
 CREATE INDEX IF NOT EXISTS redrive_letters_letter ON holdfast.redrive_letters (letter_id);
 
 -- Incidents, the open ones first, each with its state: open | reopened | acknowledged | silenced | resolved. Of `states` null
--- means all but resolved. `wanted` begins an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
+-- means all but resolved. `wanted` begins or ends an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
 -- were not delivered yet.
 CREATE OR REPLACE FUNCTION holdfast.list_incidents(states text[] DEFAULT NULL, wanted text DEFAULT NULL,
     max_incidents integer DEFAULT 1000)
@@ -177,7 +177,7 @@ AS $function$
         SELECT count(*) AS told, count(*) FILTER (WHERE t.delivered_at IS NULL) AS waiting
         FROM holdfast.notifications t WHERE t.incident_id = s.id) n
     WHERE CASE WHEN states IS NULL THEN s.state <> 'resolved' ELSE s.state = ANY (states) END
-      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted))
+      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted) OR right(s.id::text, length(wanted)) = wanted)
     ORDER BY s.status, s.opened_at DESC, s.id
     LIMIT max_incidents;
 $function$;
@@ -302,8 +302,8 @@ AS $function$
     LIMIT max_letters;
 $function$;
 
--- One dead letter by the beginning of its id or its job's id, whole, with the job in the ledger that it was about: the true error
--- instead of "received too many times". The newest first, 2 at most: whoever asks sees that the beginning was too short.
+-- One dead letter by the beginning or end of its id, or the beginning of its job's id, whole, with the job in the ledger that it was about: the true error
+-- instead of "received too many times". The newest first, 2 at most: whoever asks sees that more letters are meant.
 CREATE OR REPLACE FUNCTION holdfast.show_letter(wanted text)
 RETURNS TABLE (
     id uuid, source text, queue text, key text, job_id text, kind text, cause text, fingerprint text, body text, attributes jsonb,
@@ -321,7 +321,7 @@ AS $function$
     FROM holdfast.dead_letters d
     -- Somebody else's id need not be one of ours, nor a uuid at all.
     LEFT JOIN holdfast.jobs j ON j.id = CASE WHEN d.job_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN d.job_id::uuid END
-    WHERE starts_with(d.id::text, wanted) OR starts_with(d.job_id, wanted)
+    WHERE starts_with(d.id::text, wanted) OR right(d.id::text, length(wanted)) = wanted OR starts_with(d.job_id, wanted)
     ORDER BY d.first_seen_at DESC, d.id
     LIMIT 2;
 $function$;
@@ -388,7 +388,8 @@ AS $function$
                    j.status = 'succeeded' AS is_good
             FROM holdfast.redrive_letters s
             JOIN holdfast.dead_letters d ON d.id = s.letter_id
-            LEFT JOIN holdfast.jobs j ON d.source = 'job' AND j.id = d.job_id::uuid
+            -- What somebody else calls a job's id need not be a uuid.
+            LEFT JOIN holdfast.jobs j ON j.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
             LEFT JOIN LATERAL (SELECT a.fingerprint FROM holdfast.dead_letters a WHERE a.earlier_id = d.id LIMIT 1) b
                    ON d.source = 'sqs'
             WHERE s.redrive_id = redrive AND s.status = 'sent'
@@ -512,7 +513,7 @@ BEGIN
     END IF;
     SELECT array_agg(n.letter_id), array_agg(n.job_id)
     INTO _ids, _jobs
-    FROM (SELECT l.letter_id, d.job_id::uuid AS job_id
+    FROM (SELECT l.letter_id, CASE d.source WHEN 'job' THEN d.job_id::uuid END AS job_id
           FROM holdfast.redrive_letters l
           JOIN holdfast.dead_letters d ON d.id = l.letter_id
           WHERE l.redrive_id = redrive AND l.status = 'waiting' AND d.source = 'job'
@@ -532,7 +533,7 @@ BEGIN
         SET status = CASE WHEN v.verdict = 'queued' THEN 'sent' ELSE 'skipped' END, at = _now,
             detail = CASE WHEN v.verdict = 'queued' THEN '' ELSE coalesce(v.verdict, 'no longer dead') END
         FROM holdfast.dead_letters d
-        LEFT JOIN verdicts v ON v.id = d.job_id::uuid
+        LEFT JOIN verdicts v ON v.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
         WHERE l.redrive_id = redrive AND l.letter_id = ANY (_ids) AND d.id = l.letter_id
         RETURNING l.letter_id, l.status
     )
@@ -659,7 +660,7 @@ BEGIN
 END
 $function$;
 
--- Redrives, the newest first, with how far each is. `wanted` begins an id; null is any.
+-- Redrives, the newest first, with how far each is. `wanted` begins or ends an id; null is any.
 CREATE OR REPLACE FUNCTION holdfast.list_redrives(wanted text DEFAULT NULL, max_redrives integer DEFAULT 50)
 RETURNS TABLE (
     id uuid, status text, reason text, requested_by text, note text, filter jsonb, target text, canary integer,
@@ -670,7 +671,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
     SELECT r.id, r.status, r.reason, r.requested_by, r.note, r.filter, r.target, r.canary, r.rate, r.total, c.waiting + c.sending,
            c.sent, c.succeeded, c.returned, c.same, c.skipped, c.failed, c.remaining, r.created_at, r.finished_at
-    FROM (SELECT * FROM holdfast.redrives o WHERE wanted IS NULL OR starts_with(o.id::text, wanted)
+    FROM (SELECT * FROM holdfast.redrives o WHERE wanted IS NULL OR starts_with(o.id::text, wanted) OR right(o.id::text, length(wanted)) = wanted
           ORDER BY o.created_at DESC, o.id LIMIT max_redrives) r
     CROSS JOIN LATERAL holdfast.redrive_counts(r.id) c
     ORDER BY r.created_at DESC, r.id;
@@ -709,6 +710,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', 'c3fa812b52779a177d27910d5bc98ad3f1d9aa5121fa530b6c008d3d3d1df9a7');
+    VALUES (11, '011_redrives', '83ae191fd956dfb6ade779a1553d3c8b49b01475d886b9de73301a99f856ba9a');
 END
 $holdfast$;
