@@ -24,6 +24,7 @@ from holdfast.postgres.presence import Introduction, announce_service
 from tests.cli.command import Answer, eventually, holdfast, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
+from tests.sqs.local import LocalSqs
 from tests.web.support import frozen
 
 
@@ -173,3 +174,13 @@ def test_warnings_end_with_an_exit_code_of_their_own_where_they_count(folder: Pa
         conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock() - interval '9 s', lost_after = '25 s'")
         codes = [doctor(folder, "--only", "workers.beats", *more, **where).code for more in ([], ["--fail-on", "warn"])]
     assert codes == [0, 4]
+
+
+def test_without_a_service_a_queue_that_is_tagged_for_bells_is_known_as_one(
+    folder: Path, database: str, sqs: LocalSqs
+) -> None:
+    answer = verify(
+        folder, "--json", "--only", "sqs.queues", DATABASE_URL=database, SQS_QUEUE_URL=sqs.url("holdfast-bells")
+    )
+    assert verdicts(answer)["sqs.bells.answers"] == "pass"
+    assert verdicts(answer)["sqs.bells.redrive"] == "pass"
