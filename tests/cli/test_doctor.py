@@ -30,6 +30,7 @@ from tests.cli.command import Answer, eventually, holdfast_here, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
 from tests.services.helpers import until
+from tests.sqs.local import LocalSqs
 from tests.web.support import QUICK, api_over, frozen
 
 
@@ -205,3 +206,13 @@ def test_a_doctor_that_is_told_to_end_takes_its_canary_with_it(line: str, folder
             assert made.ends() == 130, made.explain()
         left = conn.execute("SELECT status FROM holdfast.jobs WHERE kind = 'holdfast.canary'").fetchall()
     assert set(left) == {("cancelled",)}
+
+
+def test_without_a_service_a_queue_that_is_tagged_for_bells_is_known_as_one(
+    folder: Path, database: str, sqs: LocalSqs
+) -> None:
+    answer = verify(
+        folder, "--json", "--only", "sqs.queues", DATABASE_URL=database, SQS_QUEUE_URL=sqs.url("holdfast-bells")
+    )
+    assert verdicts(answer)["sqs.bells.answers"] == "pass"
+    assert verdicts(answer)["sqs.bells.redrive"] == "pass"

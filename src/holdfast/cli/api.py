@@ -15,9 +15,9 @@ from holdfast.cli.service import (
     show_start,
     start_logging,
     supervise,
-    with_tagged_bell,
 )
 from holdfast.cli.specs import api_spec
+from holdfast.cli.tagged import with_tagged_bell
 from holdfast.cli.up import Host, Port, address_of, free_port, require_keys
 
 

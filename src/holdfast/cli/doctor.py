@@ -21,6 +21,7 @@ from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settin
 from holdfast.cli.output import clean, print_json, show, table
 from holdfast.cli.reaching import target_of
 from holdfast.cli.repairs import carry_out, repairs_of
+from holdfast.cli.tagged import ask_for_tagged_bell
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
@@ -174,7 +175,7 @@ async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment
                 http,
                 here(),
                 settings.stale_after,
-                queues=_queues(settings, services),
+                queues=await _queues(settings, services),
                 slack=settings.slack_webhook_url,
                 send_test=how.send_test,
                 e2e=how.e2e,
@@ -251,10 +252,10 @@ def _address(settings: Settings, services: Sequence[Service], timeout: float) ->
     return f"http://{host}:{settings.port}"
 
 
-def _queues(settings: Settings, services: Sequence[Service]) -> list[WatchedQueue]:
-    """Those of the settings, and the bells that a service on this host was started with."""
+async def _queues(settings: Settings, services: Sequence[Service]) -> list[WatchedQueue]:
+    """Those of the settings, and the bells of a service that runs; without one, the own queue if it is tagged so."""
     rung = settings.sqs_queue_url or next((service.bell_url for service in services if service.bell_url), None)
-    return sqs_queues(settings.model_copy(update={"sqs_queue_url": rung}))
+    return sqs_queues(await ask_for_tagged_bell(settings.model_copy(update={"sqs_queue_url": rung})))
 
 
 def _lines(finding: Finding) -> list[Text]:

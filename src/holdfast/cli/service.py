@@ -20,7 +20,7 @@ from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
 from holdfast.cli.specs import is_loopback
 from holdfast.config import Settings, settings_fingerprint
-from holdfast.errors import ConfigurationError, DatabaseError, QueueError
+from holdfast.errors import ConfigurationError, DatabaseError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink
 from holdfast.postgres.database import Database
@@ -31,7 +31,7 @@ from holdfast.services.presence import Presence
 from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
-from holdfast.sqs.client import Sqs, queue_name
+from holdfast.sqs.client import queue_name
 from holdfast.sqs.connection import is_installed
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
 SHORTEST_SILENCE = 5.0
-#: Seconds that a start waits to learn whether a queue is tagged for bells.
-TAG_DEADLINE = 5.0
 
 
 def require_unix() -> None:
@@ -56,27 +54,6 @@ def require_sqs(settings: Settings) -> None:
         raise ConfigurationError(
             "SQS queues are set, which needs the extra `sqs`: pip install 'holdfast[sqs]'; where its pins clash, boto3"
         )
-
-
-def with_tagged_bell(settings: Settings) -> Settings:
-    """A queue given as the team's own is for bells only if it says so itself, by its tag holdfast=bell."""
-    url = settings.watched_queue_url
-    if settings.sqs_queue_url is not None or url is None or not is_installed():
-        return settings
-    tags = asyncio.run(_tags(url))
-    return settings.model_copy(update={"sqs_queue_url": url}) if tags.get("holdfast") == "bell" else settings
-
-
-async def _tags(url: str) -> dict[str, str]:
-    """Those of a queue; none where it cannot be asked: then nothing is sent to it."""
-    sqs = Sqs(url)
-    try:
-        async with asyncio.timeout(TAG_DEADLINE):
-            return await sqs.tags(url)
-    except (QueueError, TimeoutError):
-        return {}
-    finally:
-        await sqs.close()
 
 
 def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
