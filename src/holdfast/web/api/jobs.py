@@ -14,29 +14,35 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 
 from holdfast.app import new_id
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.core.kind import Kind, Policy
 from holdfast.core.payload import PayloadError, encode
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import DatabaseError, IdempotencyKeyReused, InvalidArguments
 from holdfast.postgres import calls, reads
 from holdfast.web.api import models
+from holdfast.web.auditing import audit_call
 from holdfast.web.auth import Caller, require
 from holdfast.web.problems import Problem
 from holdfast.web.services import ApiServices, services_of
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
-Allowed = Annotated[Caller, Depends(require(Role.ADMIN))]
+Submitting = Annotated[Caller, Depends(require(Permission.SUBMIT))]
+Looking = Annotated[Caller, Depends(require(Permission.LOOK))]
+Asking = Annotated[Caller, Depends(require(Permission.ASK))]
+Acting = Annotated[Caller, Depends(require(Permission.ACT))]
 Services = Annotated[ApiServices, Depends(services_of)]
 Status = Literal["queued", "running", "succeeded", "dead", "cancelled"]
 JobId = Annotated[UUID, Path(description="the job's id")]
 
+#: What a job carries.
+_BODIES = ("args", "progress", "result")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def _json_only(request: Request, _: Allowed) -> None:
+async def _json_only(request: Request, _: Submitting) -> None:
     """A page of another site can make a browser post a form or text here, but JSON only by asking first."""
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != "application/json":
@@ -56,7 +62,7 @@ async def submit(
     body: models.Submission,
     request: Request,
     response: Response,
-    caller: Allowed,
+    caller: Submitting,
     services: Services,
     idempotency_key: Annotated[str | None, Header(description="names this request, for 24 hours")] = None,
     traceparent: Annotated[str | None, Header()] = None,
@@ -93,7 +99,7 @@ async def submit(
 
 @router.get("")
 async def page(
-    _: Allowed,
+    _: Looking,
     services: Services,
     status: Status | None = None,
     queue: Annotated[str | None, Query(max_length=200)] = None,
@@ -112,13 +118,18 @@ async def page(
 
 
 @router.get("/{id}")
-async def read(id: JobId, _: Allowed, services: Services) -> dict[str, Any]:
-    """One job as the ledger has it, with what happened to it. Durations are in seconds."""
+async def read(id: JobId, caller: Asking, services: Services) -> dict[str, Any]:
+    """One job as the ledger has it, with what happened to it. Durations are in seconds.
+
+    What it carries is for operators; a viewer finds it null, and named under `hidden`.
+    """
     rows = await services.ledger.call(reads.job(id))
     if not rows:
         raise _not_found(id)
     events = await services.ledger.call(reads.job_events(id))
     encoded: dict[str, Any] = jsonable_encoder({**asdict(rows[0]), "events": [asdict(event) for event in events]})
+    if not caller.may(Permission.BODIES):
+        encoded |= dict.fromkeys(_BODIES, None) | {"hidden": list(_BODIES)}
     return encoded | {
         name: None if (value := getattr(rows[0], name)) is None else value.total_seconds()
         for name in ("timeout", "silent_after")
@@ -126,18 +137,18 @@ async def read(id: JobId, _: Allowed, services: Services) -> dict[str, Any]:
 
 
 @router.post("/{id}/cancel")
-async def cancel(id: JobId, _: Allowed, services: Services) -> models.JobVerdict:
+async def cancel(id: JobId, caller: Acting, services: Services) -> models.JobVerdict:
     """Cancel a queued job at once; ask the worker of a running one to stop it."""
-    (verdict,) = await services.ledger.call(calls.cancel_jobs([id]))
+    (verdict,) = await audit_call(services, caller, calls.cancel_jobs([id]), "job.cancel", str(id))
     if verdict.verdict == "finished" and verdict.status != "cancelled":
         raise Problem(409, f"it is {verdict.status} already", job_status=verdict.status)
     return _answer(verdict)
 
 
 @router.post("/{id}/retry")
-async def retry(id: JobId, _: Allowed, services: Services) -> models.JobVerdict:
+async def retry(id: JobId, caller: Acting, services: Services) -> models.JobVerdict:
     """Give a dead or cancelled job another life; wake a queued one that waits for a later time."""
-    (verdict,) = await services.ledger.call(calls.retry_jobs([id]))
+    (verdict,) = await audit_call(services, caller, calls.retry_jobs([id]), "job.retry", str(id))
     refusals = {
         "running": "it is running",
         "succeeded": "it succeeded",

@@ -1,0 +1,24 @@
+"""The pages, each with the actions on what it shows."""
+
+from fastapi import APIRouter
+
+from holdfast.web.dashboard.pages import (
+    audit,
+    home,
+    job,
+    jobs,
+    limits,
+    operations,
+    periodic,
+    queues,
+    sign_in,
+    system,
+    workers,
+)
+
+
+def routers() -> list[APIRouter]:
+    """All of them."""
+    return [
+        each.router for each in (sign_in, home, jobs, job, queues, workers, periodic, limits, operations, audit, system)
+    ]
