@@ -19,7 +19,7 @@ class JobSearch:
     """Which jobs; what is None does not matter.
 
     error: part of the error's type or message, in either case. key: a unique, group or limit key. args: a document that
-    the arguments contain.
+    the arguments contain. fingerprint: the cause of their last error.
     """
 
     status: str | None = None
@@ -30,6 +30,7 @@ class JobSearch:
     args: Mapping[str, Any] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    fingerprint: str | None = None
 
     def as_json(self) -> str:
         """As the SQL functions read it."""

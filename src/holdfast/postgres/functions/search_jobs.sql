@@ -1,5 +1,5 @@
 -- One page of jobs that match a filter, newest first, in bounded time however many jobs there are: at most `max_looked` rows are
--- read. filter: {status, queue, kind, error, key, args, created_after, created_before}; `error` is part of its type or message, in
+-- read. filter: {status, queue, kind, error, key, args, fingerprint, created_after, created_before}; `error` is part of its type or message, in
 -- either case; `key` a unique, group or limit key; `args` a document that the arguments contain.
 -- Where those in a state are fewer than `max_looked` they are all looked at, over the index of that state; else the newest rows
 -- before `before_id` are. Answers {jobs, next, complete, looked_to}: `next` is where the following page begins, null at the end;
@@ -19,6 +19,7 @@ DECLARE
     _error  text        := lower(filter ->> 'error');
     _key    text        := filter ->> 'key';
     _args   jsonb       := filter -> 'args';
+    _cause  text        := filter ->> 'fingerprint';
     _after  timestamptz := (filter ->> 'created_after')::timestamptz;
     _until  timestamptz := (filter ->> 'created_before')::timestamptz;
     _before uuid        := coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -37,7 +38,8 @@ BEGIN
         FROM (SELECT j.id FROM holdfast.jobs j WHERE j.status = 'running' LIMIT max_looked + 1) s;
     ELSIF _status = 'dead' THEN
         SELECT array_agg(s.id) INTO _ids
-        FROM (SELECT j.id FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT max_looked + 1) s;
+        FROM (SELECT j.id FROM holdfast.jobs j WHERE j.status = 'dead'
+              AND (_cause IS NULL OR j.fingerprint = _cause) LIMIT max_looked + 1) s;
     END IF;
     _few := coalesce(_status IN ('queued', 'running', 'dead'), false) AND coalesce(cardinality(_ids), 0) <= max_looked;
 
@@ -57,6 +59,7 @@ BEGIN
           AND (_error IS NULL OR position(_error IN lower(concat_ws(': ', l.error ->> 'type', l.error ->> 'message'))) > 0)
           AND (_key IS NULL OR _key IN (l.unique_key, l.group_key, l.limit_key))
           AND (_args IS NULL OR l.args @> _args)
+          AND (_cause IS NULL OR l.fingerprint = _cause)
           AND (_after IS NULL OR l.created_at >= _after)
           AND (_until IS NULL OR l.created_at < _until)
         LIMIT max_jobs + 1

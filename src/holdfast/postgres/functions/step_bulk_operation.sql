@@ -36,6 +36,7 @@ BEGIN
           AND (_op.filter ->> 'error' IS NULL OR position(lower(_op.filter ->> 'error')
                IN lower(concat_ws(': ', l.error ->> 'type', l.error ->> 'message'))) > 0)
           AND (_op.filter ->> 'key' IS NULL OR _op.filter ->> 'key' IN (l.unique_key, l.group_key, l.limit_key))
+          AND (_op.filter ->> 'fingerprint' IS NULL OR l.fingerprint = _op.filter ->> 'fingerprint')
           AND (_op.filter -> 'args' IS NULL OR l.args @> (_op.filter -> 'args'))
           AND (_op.filter ->> 'created_after' IS NULL OR l.created_at >= (_op.filter ->> 'created_after')::timestamptz)
           AND (_op.filter ->> 'created_before' IS NULL OR l.created_at < (_op.filter ->> 'created_before')::timestamptz)

@@ -66,6 +66,7 @@ class JobFilters:
     key: str = ""
     args: str = ""
     since: str = ""
+    cause: str = ""
 
     def query(self, **changes: str) -> dict[str, str]:
         """As it stands in an address, with some fields changed."""
@@ -92,6 +93,7 @@ class JobFilters:
             key=self.key or None,
             args=parse_args(self.args),
             created_after=after,
+            fingerprint=self.cause or None,
         )
 
 
@@ -106,8 +108,9 @@ def _filters(
     key: _Field = "",
     args: _Field = "",
     since: _Field = "",
+    cause: _Field = "",
 ) -> JobFilters:
-    return JobFilters(*(each.strip() for each in (status, queue, kind, error, key, args, since)))
+    return JobFilters(*(each.strip() for each in (status, queue, kind, error, key, args, since, cause)))
 
 
 Filters = Annotated[JobFilters, Depends(_filters)]

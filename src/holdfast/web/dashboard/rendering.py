@@ -110,6 +110,7 @@ def render(
         ago=lambda then: time_tag(then, now),
         why_not=lambda permission: why_not(services, caller, permission),
         pretty=lambda value: pretty(value, services),
+        pretty_text=lambda text: pretty_text(text, services),
         health=services.watch.health() if caller is not None else None,
         open_incidents=len(services.watch.seen.incidents),
         Status=Status,
@@ -152,6 +153,14 @@ def pretty(value: Any, services: ApiServices) -> str:
     text = json.dumps(redact(value, services.settings.redact), ensure_ascii=False, indent=2, default=_as_json)
     more = len(text) - MOST_SHOWN
     return text if more <= 0 else f"{text[:MOST_SHOWN]}\n… and {more:,} characters more; all of it: holdfast jobs show"
+
+
+def pretty_text(text: str, services: ApiServices) -> str:
+    """A message's body: as JSON where it is, else as it stands."""
+    try:
+        return pretty(json.loads(text), services)
+    except ValueError:
+        return text[:MOST_SHOWN]
 
 
 def _as_json(value: Any) -> Any:

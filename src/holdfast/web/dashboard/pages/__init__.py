@@ -5,8 +5,10 @@ from fastapi import APIRouter
 from holdfast.web.dashboard.pages import (
     audit,
     home,
+    incidents,
     job,
     jobs,
+    letters,
     limits,
     operations,
     periodic,
@@ -20,5 +22,20 @@ from holdfast.web.dashboard.pages import (
 def routers() -> list[APIRouter]:
     """All of them."""
     return [
-        each.router for each in (sign_in, home, jobs, job, queues, workers, periodic, limits, operations, audit, system)
+        each.router
+        for each in (
+            sign_in,
+            home,
+            jobs,
+            job,
+            letters,
+            incidents,
+            queues,
+            workers,
+            periodic,
+            limits,
+            operations,
+            audit,
+            system,
+        )
     ]
