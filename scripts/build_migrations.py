@@ -137,6 +137,15 @@ FROM_FUNCTIONS = {
         "health_report",
     ),
     "016_examination": ("describe_schema", "offer_stale_jobs"),
+    "017_dashboard": (
+        "sessions",
+        "guard_audit_log",
+        "audit_log",
+        "bulk_operations",
+        "search_jobs",
+        "count_matching_jobs",
+        "step_bulk_operation",
+    ),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature

@@ -112,6 +112,14 @@ class Settings(BaseModel):
         description="Dialects of the fields that tell callers what is left, comma-separated: draft-11 (RateLimit,"
         " RateLimit-Policy), legacy (X-RateLimit-*), or none.",
     )
+    read_only: bool = Field(
+        False, description="Whether the API and the dashboard only show: nothing is changed through them."
+    )
+    redact: tuple[str, ...] = Field(
+        (),
+        description="Further names of values that the dashboard never shows, comma-separated; those that sound like"
+        " secrets (password, token, ...) it hides anyway.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         (),
         description="Networks of your proxies (10.0.0.0/8, comma-separated): behind them a caller is who"
@@ -229,6 +237,7 @@ class Settings(BaseModel):
     @field_validator(
         "queues",
         "kinds",
+        "redact",
         "trusted_proxies",
         "rate_limit_headers",
         "dlq_urls",

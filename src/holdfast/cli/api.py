@@ -6,6 +6,7 @@ import typer
 
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
+from holdfast.cli.dashboard import sign_in_link
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
 from holdfast.cli.service import (
@@ -52,6 +53,7 @@ def api(
             [
                 ("database", database.describe()),
                 ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
+                ("dashboard", f"{sign_in_link(settings.model_copy(update={'url': None}), database.dsn)}  (once)"),
                 ("app", known),
                 ("stop", describe_stop(settings)),
             ],

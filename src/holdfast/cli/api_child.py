@@ -64,6 +64,8 @@ async def _serve(plan: ApiPlan) -> None:
         sqs_queues=sqs_queues(settings),
         channels=plan.channels,
         limits=settings.health_limits(),
+        read_only=settings.read_only,
+        redact=settings.redact,
     )
     services = ApiServices(api)
     server = Server(
@@ -114,6 +116,7 @@ def _drain(services: ApiServices, server: Server, delay: float) -> None:
     if services.watch.draining:
         server.stop()
     services.watch.draining = True
+    services.changes.end()
     asyncio.get_running_loop().call_later(delay, server.stop)
 
 

@@ -54,7 +54,8 @@ def exit_code(error: HoldfastError) -> int:
 COMMANDS: dict[str, tuple[str, str, str | None]] = {
     "up": ("up", "up", None),
     "worker": ("worker", "worker", None),
-    "api": ("api", "api", "Run the HTTP API alone."),
+    "api": ("api", "api", "Run the HTTP API and the dashboard alone."),
+    "dashboard": ("dashboard", "dashboard", "Print a link that signs you in to the dashboard."),
     "monitor": ("monitor", "monitor", None),
     "migrate": ("migrate", "migrate", None),
     "jobs": ("jobs", "jobs", None),

@@ -4,6 +4,7 @@ Pure ASGI, so that it holds for every route, also those that do not exist.
 """
 
 import asyncio
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,16 +17,28 @@ ARRIVAL = 30.0
 
 
 class Intake:
-    """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds."""
+    """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds.
 
-    def __init__(self, app: ASGIApp, *, timeout: float, most_bytes: int = MOST_BYTES, arrival: float = ARRIVAL) -> None:
+    `streams`: paths whose answers go on for as long as somebody listens.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        timeout: float,
+        most_bytes: int = MOST_BYTES,
+        arrival: float = ARRIVAL,
+        streams: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._timeout = timeout
         self._most_bytes = most_bytes
         self._arrival = arrival
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._streams:
             await self._app(scope, receive, send)
             return
         try:

@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from holdfast.core import metrics
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.core.health import JobTotal, LetterQueue, LimitTotal, Monitor, Queue, Report, SqsQueue, Status, Workers
 from holdfast.core.metrics import Scope
 from holdfast.instrument.exposition import histogram, render, value, values
@@ -29,7 +29,7 @@ router = APIRouter()
 _WORTH = {Status.PASS: 1.0, Status.WARN: 0.5, Status.FAIL: 0.0}
 
 
-@router.get("/metrics", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
+@router.get("/metrics", dependencies=[Depends(require(Permission.METRICS))], include_in_schema=False)
 async def scrape(request: Request, scope: str = "") -> Response:
     """Everything for Prometheus, or one scope of it: read from a snapshot, no I/O."""
     registries: Mapping[str, CollectorRegistry] = request.app.state.metrics
