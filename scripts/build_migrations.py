@@ -121,6 +121,8 @@ FROM_FUNCTIONS = {
         "change_redrive",
         "list_redrives",
         "discard_dead_letters",
+        "last_sweep",
+        "oldest_transaction",
     ),
     "013_health": (
         "note_job_stats",

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits, parse_queue_limits
@@ -50,6 +50,7 @@ SECRETS = frozenset(
         "webhook_secret",
         "pagerduty_key",
         "apprise_urls",
+        "deadman_url",
         "supabase_service_key",
         "supabase_access_token",
         "supabase_db_password",
@@ -201,6 +202,9 @@ class Settings(BaseModel):
         None,
         description="Services by their Apprise URLs, comma-separated, where incidents are told; needs apprise.",
     )
+    deadman_url: SecretStr | None = Field(
+        None, description="An address that the monitors ask each minute while all is well, for a dead man's switch."
+    )
     repeat_interval: float = Field(
         3600.0, ge=60, description="An incident that nobody has acknowledged is told again after this, then rarer."
     )
@@ -320,11 +324,12 @@ class Settings(BaseModel):
             _checked(check_webhook, value.get_secret_value())
         return value
 
-    @field_validator("webhook_url")
+    @field_validator("webhook_url", "deadman_url")
     @classmethod
-    def _is_own_webhook(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_own_webhook(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None:
-            _checked(check_webhook, value.get_secret_value(), setting="HOLDFAST_WEBHOOK_URL")
+            setting = f"{PREFIX}{(info.field_name or '').upper()}"
+            _checked(check_webhook, value.get_secret_value(), setting=setting)
         return value
 
     @field_validator("supabase_service_key", "supabase_access_token")

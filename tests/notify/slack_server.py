@@ -14,6 +14,7 @@ class SlackServer:
         self.posts: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.gets = 0
         self._answer: tuple[int, str, dict[str, str]] | str = (200, "ok", {})
         self._free = threading.Event()
         outer = self
@@ -22,6 +23,13 @@ class SlackServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer._handle(self, body)
+
+            def do_GET(self) -> None:
+                outer.gets += 1
+                assert isinstance(outer._answer, tuple)
+                self.send_response(outer._answer[0])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass

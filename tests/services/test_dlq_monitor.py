@@ -147,7 +147,7 @@ async def test_a_monitor_of_other_queues_leaves_what_it_did_not_look_at_open(
 async def test_a_counted_queue_that_cannot_be_looked_at_any_more_is_not_told_as_over(
     database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 1.5)
     last = (await client.attributes(await queue(client))).arn
     url = await queue(client, RedrivePolicy=json.dumps({"deadLetterTargetArn": last, "maxReceiveCount": "3"}))
     await client.send(url, ["one", "two"])
@@ -195,7 +195,7 @@ async def test_of_600_causes_each_is_told_and_none_is_taken_for_over(database: s
 async def test_dead_jobs_are_told_while_a_queue_hangs(
     database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 1.5)
     url = await queue(client)
     dies(conn)
     advance(conn, LATER)

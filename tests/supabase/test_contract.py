@@ -80,6 +80,8 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "dead_letter_groups": dead_letters.dead_letter_groups,
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
+    "oldest_transaction": dead_letters.oldest_transaction,
+    "last_sweep": dead_letters.last_sweep,
     "announce_channels": lambda: dead_letters.announce_channels(["log"], 15.0),
     "adopt_notifications": lambda: dead_letters.adopt_notifications("log"),
     "pause_channel": lambda: dead_letters.pause_channel("log", 0.0),
@@ -172,7 +174,7 @@ CONNECTED = {
 
 
 #: What the first caller gets, and the second not any more.
-ONCE = {"claim", "begin_looks"}
+ONCE = {"claim", "begin_looks", "oldest_transaction"}
 
 
 def test_every_call_is_either_a_function_or_needs_a_connection_by_intent() -> None:

@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+from pydantic import SecretStr
 
 from holdfast.app import new_id
 from holdfast.cli.child import VARIABLE, Progress, Telling
@@ -32,6 +34,7 @@ class MonitorPlan:
     dsn: str
     settings: str
     addresses: dict[str, str | None]
+    deadman: str | None
     stale: bool
     dlq: bool
     rings: bool
@@ -55,6 +58,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         stale_after=settings.stale_after,
         limits=settings.health_limits(),
         pace=Pace(repeat_interval=settings.repeat_interval),
+        run_dir=settings.run_dir,
     )
 
 
@@ -65,7 +69,10 @@ async def _run(plan: MonitorPlan, settings: Settings) -> None:
     telling = asyncio.create_task(Telling(link, counting.counts).run())
     monitors = Monitors(
         plan.dsn,
-        monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
+        replace(
+            monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
+            deadman=None if plan.deadman is None else SecretStr(plan.deadman),
+        ),
         make_channels(from_json(plan.addresses)),
         Sinks([LogSink(), counting]),
         new_id=new_id,

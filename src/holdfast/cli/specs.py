@@ -53,7 +53,8 @@ def monitor_spec(
     from holdfast.cli.monitor_child import command as monitor_command
 
     addresses = settings.alert_addresses().as_json()
-    plan = MonitorPlan(0, dsn, told(settings), addresses, stale=stale, dlq=dlq, rings=rings)
+    deadman = None if settings.deadman_url is None else settings.deadman_url.get_secret_value()
+    plan = MonitorPlan(0, dsn, told(settings), addresses, deadman, stale=stale, dlq=dlq, rings=rings)
 
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
         return monitor_command(replace(plan, link=link))

@@ -15,7 +15,11 @@ from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
 ALONE, FOREIGN, EXPIRING = "limits_without_postgres", "foreign_message", "letters_expiring"
-BROKEN = "notification_failing"
+BROKEN, GONE = "notification_failing", "ledger_gone"
+RESCUED, BRAKE, LOCKED, TRANSACTION = "jobs_rescued", "brake_held", "row_locked", "open_transaction"
+UNHEARD, NOT_DRAINING = "ringer_behind", "queue_not_draining"
+#: Kinds whose arrivals are counted; all others are states, which arrive once.
+COUNTING = (LETTERS, RESCUED)
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -90,6 +94,65 @@ def broken(channel: str, why: str) -> Finding:
     return Finding(BROKEN, channel, f"Nobody is told over {channel}: {why}", 1, 1, details)
 
 
+def ledger_gone(seconds: float) -> Finding:
+    """The ledger has not answered for so long."""
+    lines = [
+        ["silent for", span(seconds)],
+        ["means", "no job is accepted, claimed or rescued, and nobody knows what else is wrong"],
+    ]
+    details = {"lines": lines, "command": "holdfast doctor"}
+    return Finding(GONE, "", f"The ledger's Postgres has not answered for {span(seconds)}", 1, 1, details)
+
+
+def ledger_back(seconds: float) -> Finding:
+    """It answers again, after so long."""
+    title = f"Resolved: the ledger's Postgres answers again, after {span(seconds)}"
+    return Finding(GONE, "", title, 0, 0, {"lines": [["lasted", span(seconds)]]})
+
+
+def rescued(news: int) -> Finding:
+    """Jobs that were taken back from workers that were gone, silent or too slow; `news` since the last look."""
+    lines = [["taken back", many(news, "job")], ["means", "their workers died, fell silent, or passed a deadline"]]
+    details = {"lines": lines, "command": "holdfast workers list"}
+    return Finding(RESCUED, "", f"Stuck jobs were taken back: {many(news, 'job')}", news, 1, details)
+
+
+def brake(cause: str, workers: int) -> Finding:
+    """The brake holds: too many workers fell silent at once to be believed dead."""
+    lines = [["cause", cause], ["workers", f"{workers:,}"], ["means", "their jobs wait some seconds before a rescue"]]
+    details = {"lines": lines, "command": "holdfast workers list"}
+    return Finding(BRAKE, cause, f"The brake holds {many(workers, 'worker')} back from a rescue", 1, 1, details)
+
+
+def locked(job: str, pid: int | None, application: str | None, state: str | None) -> Finding:
+    """A job is due for rescue, and somebody holds its row."""
+    who = f"pid {pid} ({application or 'no name'}, {state})" if pid is not None else "several sessions"
+    lines = [["job", job], ["held by", who], ["way out", f"SELECT pg_terminate_backend({pid or 'PID'})"]]
+    details = {"lines": lines, "command": f"holdfast jobs show {job}"}
+    return Finding(LOCKED, job, f"A job that is due for rescue is held by {who}", 1, 1, details)
+
+
+def transaction(pid: int, application: str, state: str, age: float) -> Finding:
+    """A transaction that is open for so long that dead rows cannot go."""
+    lines = [
+        ["pid", f"{pid}"],
+        ["application", application or "no name"],
+        ["state", state],
+        ["open for", span(age)],
+        ["means", "no row that died since can be removed: every queue of this Postgres becomes slow"],
+        ["way out", f"SELECT pg_terminate_backend({pid})"],
+    ]
+    title = f"A transaction has been open for {span(age)}: pid {pid}"
+    return Finding(TRANSACTION, f"{pid}", title, 1, 1, {"lines": lines, "command": "holdfast doctor"})
+
+
+def slow(kind: str, check: Check) -> Finding:
+    """A health check that warns and goes on warning."""
+    lines = [["check", check.name], ["says", check.output]]
+    details = {"lines": lines, "command": "holdfast queues list"}
+    return Finding(kind, "", f"{check.name}: {check.output}"[:300], 1, 1, details)
+
+
 def failing(check: Check) -> Finding:
     """A health check that fails."""
     lines = [["check", check.name], ["says", check.output]]
@@ -125,7 +188,7 @@ def still(name: str) -> Finding:
 
 def once(finding: Finding, known: set[tuple[str, str]]) -> Finding:
     """What is a state, and not made of letters, arrives once: when its incident opens."""
-    if finding.kind == LETTERS or (finding.kind, finding.key) not in known:
+    if finding.kind in COUNTING or (finding.kind, finding.key) not in known:
         return finding
     return replace(finding, arrived=0)
 
@@ -174,7 +237,10 @@ def content(decision: Decision) -> dict[str, Any]:
 #: What is sent of one incident.
 Told = dict[str, Any]
 #: Of which kinds there are samples, to try channels with.
-SAMPLES = (LETTERS, EXPIRING, BLIND, COUNTED, FAILING, ALONE, BROKEN)
+SAMPLES = (
+    LETTERS, EXPIRING, BLIND, COUNTED, FAILING, ALONE, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION, UNHEARD,
+    NOT_DRAINING,
+)  # fmt: skip
 
 
 def samples() -> dict[str, tuple[str, Told]]:
@@ -188,6 +254,13 @@ def samples() -> dict[str, tuple[str, Told]]:
         failing(Check("sample", Status.FAIL, "a check failed twice in a row", {})),
         alone(3),
         broken("sample", "it refuses: 404"),
+        ledger_gone(90.0),
+        rescued(3),
+        brake("mass lapse", 4),
+        locked("sample", 7, "psql", "idle in transaction"),
+        transaction(7, "psql", "idle in transaction", 900.0),
+        slow(UNHEARD, Check("ringer", Status.WARN, "2 queues were rung, and nobody came", {})),
+        slow(NOT_DRAINING, Check("queues", Status.WARN, "sample: a job has been due for 400 s", {})),
         *([] if expires is None else [expires]),
     ]
     made = {finding.kind: ("first", _sample(finding, Reason.FIRST, Action.OPEN)) for finding in findings}

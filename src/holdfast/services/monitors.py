@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
+
+from pydantic import SecretStr
 
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits
@@ -18,6 +21,8 @@ from holdfast.services.bell_lines import BellLines
 from holdfast.services.dlq_monitor import DlqMonitor
 from holdfast.services.dlq_queues import Sources
 from holdfast.services.health_monitor import HealthMonitor
+from holdfast.services.lifeline import Lifeline
+from holdfast.services.probe import run_dir
 from holdfast.services.redriver import Redriver
 from holdfast.services.ringer import Ringer
 from holdfast.services.sqs_watch import WatchedQueue
@@ -42,6 +47,8 @@ class MonitorSettings:
     stale_after: float = 600.0
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)
+    deadman: SecretStr | None = None
+    run_dir: Path | None = None
 
 
 class _Loop(Protocol):
@@ -132,6 +139,17 @@ class Monitors:
                     new_id=self._new_id,
                     pace=settings.pace,
                     turned=turns.of(4),
+                )
+            )
+            found.append(
+                Lifeline(
+                    self._ledger("lifeline"),
+                    self._channels,
+                    self._sinks,
+                    folder=run_dir(settings.run_dir),
+                    new_id=self._new_id,
+                    deadman=settings.deadman,
+                    turned=turns.of(6),
                 )
             )
             found.append(

@@ -702,7 +702,31 @@ BEGIN
 END
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters']);
+-- How many seconds ago stuck jobs were swept last, by anybody; null for never.
+CREATE OR REPLACE FUNCTION holdfast.last_sweep() RETURNS double precision
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT extract(epoch FROM (SELECT holdfast.clock()) - m.swept_at)::double precision
+    FROM holdfast.monitors m WHERE m.name = 'rescue_stale_jobs';
+$function$;
+
+-- The client's transaction that has been open for longest, as far as this role may see: what keeps dead rows alive, and brings every
+-- queue of a Postgres down. One row, or none.
+CREATE OR REPLACE FUNCTION holdfast.oldest_transaction()
+RETURNS TABLE (pid integer, application text, state text, age double precision)
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
+           extract(epoch FROM clock_timestamp() - a.xact_start)::double precision
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.backend_type = 'client backend' AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
+    ORDER BY a.xact_start
+    LIMIT 1;
+$function$;
+
+SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters', 'last_sweep', 'oldest_transaction']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -710,6 +734,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '83ae191fd956dfb6ade779a1553d3c8b49b01475d886b9de73301a99f856ba9a');
+    VALUES (11, '011_redrives', '2252c4b81eeb826f8d58ff1cce13d235e227dd9a06d05a2dc366ef1a56364b0a');
 END
 $holdfast$;
