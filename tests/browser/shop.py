@@ -86,6 +86,15 @@ class Shop:
             (now, now),
         )
 
+        some = "SELECT id FROM holdfast.dead_letters WHERE kind = 'payment.capture' LIMIT 1"
+        self.jobs["letter"] = row(self.conn, some)["id"]
+        self.jobs["incident"] = new_id()
+        self.conn.execute(
+            "INSERT INTO holdfast.incidents (id, kind, key, title, arrivals, opened_at, changed_at)"
+            " VALUES (%s, 'dead_letters', %s, %s, 6, %s, %s)",
+            (self.jobs["incident"], CAUSE, "6 jobs of payment.capture went dead on payments", now, now),
+        )
+
     def _run(self) -> None:
         for month in ("2026-09", "2026-10"):
             self.jobs["running"] = self.enqueue("report.build", {"month": month, "format": "pdf"}, timeout=3600)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from holdfast.postgres.calls import Call
@@ -105,50 +104,3 @@ def queue_series() -> Call[QueueMinute]:
 def worker_jobs(worker_id: UUID) -> Call[WorkerJob]:
     """What a worker runs now."""
     return Call("worker_jobs", statement("worker_jobs"), {"worker_id": worker_id}, WorkerJob)
-
-
-@dataclass(frozen=True, slots=True)
-class CauseLetter:
-    """A dead letter of a cause; `body` of a message, `error` of a job."""
-
-    id: UUID
-    source: str
-    queue: str
-    key: str
-    job_id: str | None
-    kind: str
-    cause: str
-    received: int
-    at: datetime
-    attributes: dict[str, Any]
-    body: str | None
-    error: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShownIncident:
-    """An incident; `told` and `waiting` count its notifications."""
-
-    id: UUID
-    kind: str
-    key: str
-    status: str
-    title: str
-    details: dict[str, Any]
-    arrivals: int
-    opened_at: datetime
-    changed_at: datetime
-    resolved_at: datetime | None
-    told: int
-    waiting: int
-
-
-def cause_letters(fingerprint: str, limit: int = 50) -> Call[CauseLetter]:
-    """The dead letters of one cause, the newest first."""
-    parameters = {"fingerprint": fingerprint, "limit": limit}
-    return Call("cause_letters", statement("cause_letters"), parameters, CauseLetter)
-
-
-def shown_incidents(limit: int = 100) -> Call[ShownIncident]:
-    """The open incidents first, then those that ended last."""
-    return Call("shown_incidents", statement("shown_incidents"), {"limit": limit}, ShownIncident)

@@ -12,6 +12,7 @@ from holdfast.web import health, metrics
 from holdfast.web.api import fleet, jobs, keys, operations
 from holdfast.web.auth import Authenticate, identity_of, require
 from holdfast.web.dashboard import mount_dashboard
+from holdfast.web.dashboard.pages.sign_in import SIGN_IN
 from holdfast.web.dashboard.stream import STREAM
 from holdfast.web.door import Door
 from holdfast.web.intake import Intake
@@ -73,7 +74,7 @@ def create_app(services: ApiServices) -> FastAPI:
 
     # The last one added is the first to see a request.
     settings = services.settings
-    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM})
+    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN})
     app.add_middleware(
         RateLimitMiddleware,
         limiter=services.limiter,

@@ -1,14 +1,11 @@
-"""The dashboard's cookies. They have no `Path`, so that a browser sends them to the dashboard alone, wherever it is."""
+"""The dashboard's cookie. It has no `Path`, so that a browser sends it to the dashboard alone, wherever that is."""
 
-import json
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
-from urllib.parse import quote, unquote
 
 from starlette.responses import Response
 from starlette.types import Scope
 
-SESSION, NOTICE = "holdfast-session", "holdfast-notice"
+SESSION = "holdfast-session"
 
 
 def session_text(scope: Scope) -> str | None:
@@ -24,26 +21,6 @@ def set_session(response: Response, scope: Scope, text: str, *, lasts: float) ->
 def forget_session(response: Response, scope: Scope) -> None:
     """Sign out."""
     _write(response, scope, SESSION, "", 0)
-
-
-def notice(scope: Scope) -> dict[str, Any] | None:
-    """What the page before wanted to say."""
-    text = _read(scope, NOTICE)
-    try:
-        found = json.loads(unquote(text)) if text else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def set_notice(response: Response, scope: Scope, text: str, *, kind: str = "ok") -> None:
-    """Say something on the page that follows."""
-    _write(response, scope, NOTICE, quote(json.dumps({"text": text[:600], "kind": kind})), 60)
-
-
-def forget_notice(response: Response, scope: Scope) -> None:
-    """It was said."""
-    _write(response, scope, NOTICE, "", 0)
 
 
 def _name(scope: Scope, name: str) -> str:

@@ -129,14 +129,14 @@ async def list_queues(_: Looking, services: Services) -> Queues:
     return Queues(queues=[Queue(**asdict(row)) for row in found])
 
 
-@router.post("/queues/{name}/pause", tags=["queues"])
+@router.post("/queues/{name:path}/pause", tags=["queues"])
 async def pause_queue(name: PathName, caller: Acting, services: Services) -> Paused:
     """Begin no more jobs of a queue; those that run go on. It may be one that is not there yet."""
     await audit_call(services, caller, reads.pause_queues([name], paused=True), "queue.pause", name)
     return Paused(name=name, paused=True)
 
 
-@router.post("/queues/{name}/resume", tags=["queues"])
+@router.post("/queues/{name:path}/resume", tags=["queues"])
 async def resume_queue(name: PathName, caller: Acting, services: Services) -> Paused:
     """Let a paused queue go on."""
     await audit_call(services, caller, reads.pause_queues([name], paused=False), "queue.resume", name)
@@ -163,14 +163,14 @@ async def list_periodic(caller: Looking, services: Services) -> Periodics:
     return Periodics(periodic=[Periodic(**{**row, **hidden}) for row in found])
 
 
-@router.post("/periodic/{name}/pause", tags=["periodic"])
+@router.post("/periodic/{name:path}/pause", tags=["periodic"])
 async def pause_periodic(name: PathName, caller: Acting, services: Services) -> Paused:
     """No tick until it is resumed; jobs that it has enqueued stay."""
     found = await audit_call(services, caller, reads.pause_schedule(name, paused=True), "schedule.pause", name)
     return _paused(name, found, paused=True)
 
 
-@router.post("/periodic/{name}/resume", tags=["periodic"])
+@router.post("/periodic/{name:path}/resume", tags=["periodic"])
 async def resume_periodic(name: PathName, caller: Acting, services: Services) -> Paused:
     """On with the next tick; what was missed stays missed."""
     rows = [row for row in await services.ledger.call(reads.list_schedules()) if row.name == name]

@@ -11,9 +11,11 @@ from starlette.responses import RedirectResponse, Response
 from holdfast.core.ratelimit import Policy
 from holdfast.web.auth import identity_of
 from holdfast.web.dashboard import assets, stream
+from holdfast.web.dashboard.notices import Notices
 from holdfast.web.dashboard.pages import routers
 from holdfast.web.dashboard.refusals import install
 from holdfast.web.dashboard.safety import SafeHeaders
+from holdfast.web.dashboard.series import SeriesCache
 from holdfast.web.rate_limit import RateLimitMiddleware
 from holdfast.web.services import ApiServices
 
@@ -25,6 +27,8 @@ def mount_dashboard(app: FastAPI, services: ApiServices) -> None:
     """Add the dashboard, and lead from the root to it."""
     dashboard = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     dashboard.state.holdfast = services
+    dashboard.state.notices = Notices()
+    dashboard.state.series = SeriesCache(services.ledger)
     install(dashboard)
     for router in (assets.router, stream.router, *routers()):
         dashboard.include_router(router)

@@ -1,5 +1,6 @@
 """Pages from templates, with what every page has: where it is, who looks, what they may do, and how things are."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from holdfast.core.access import CHANGES, Permission, who_may
 from holdfast.core.health import Status
 from holdfast.core.redaction import redact
-from holdfast.web.auth import READ_ONLY, Caller
-from holdfast.web.cookies import forget_notice, notice, set_notice
+from holdfast.web.auth import READ_ONLY, Caller, caller_of
 from holdfast.web.dashboard import words
 from holdfast.web.dashboard.assets import assets
+from holdfast.web.dashboard.notices import Notices
 from holdfast.web.services import ApiServices, services_of
 
 #: Characters of a payload that a page shows.
@@ -35,6 +36,7 @@ MENU = (
     ("Workers", "workers", "worker"),
     ("Periodic", "periodic", "clock"),
     ("Rate limits", "limits", "gauge"),
+    ("Redrives", "redrives", "again"),
     ("Operations", "operations", "bulk"),
     ("Audit", "audit", "audit"),
     ("System", "system", "system"),
@@ -96,7 +98,7 @@ def render(
 ) -> Response:
     """A page. `live`: it asks for itself again when something changes."""
     services, here, now = services_of(request), Here(request), datetime.now(UTC)
-    said = notice(request.scope)
+    said = _notices(request).find(caller_of(request.scope).identity, request.query_params.get("notice", ""))
     page = environment().get_template(template)
     text = page.render(
         title=title,
@@ -117,10 +119,15 @@ def render(
         read_only=services.settings.read_only,
         **content,
     )
-    answer = HTMLResponse(text, status)
-    if said is not None:
-        forget_notice(answer, request.scope)
-    return answer
+    return _compressed(request, text, status)
+
+
+def _compressed(request: Request, text: str, status: int) -> Response:
+    """Pages hold nothing secret beside what others may have put into them, so they may be compressed."""
+    headers = {"Vary": "Accept-Encoding, Cookie, Authorization"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return HTMLResponse(text, status, headers)
+    return HTMLResponse(gzip.compress(text.encode(), 5), status, {**headers, "Content-Encoding": "gzip"})
 
 
 def why_not(services: ApiServices, caller: Caller | None, permission: Permission) -> str:
@@ -134,9 +141,14 @@ def why_not(services: ApiServices, caller: Caller | None, permission: Permission
 
 def done(request: Request, path: str, text: str, *, kind: str = "ok", **query: Any) -> Response:
     """After something was done: to the page that shows it, with a word about it."""
-    answer = RedirectResponse(Here(request).url(path, **query), status_code=303)
-    set_notice(answer, request.scope, text, kind=kind)
-    return answer
+    name = _notices(request).keep(caller_of(request.scope).identity, text, kind)
+    return RedirectResponse(Here(request).url(path, **query, notice=name), status_code=303)
+
+
+def _notices(request: Request) -> Notices:
+    found = request.app.state.notices
+    assert isinstance(found, Notices)
+    return found
 
 
 def time_tag(then: datetime | None, now: datetime) -> Markup:

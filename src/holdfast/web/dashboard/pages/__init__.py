@@ -13,6 +13,7 @@ from holdfast.web.dashboard.pages import (
     operations,
     periodic,
     queues,
+    redrives,
     sign_in,
     system,
     workers,
@@ -21,21 +22,5 @@ from holdfast.web.dashboard.pages import (
 
 def routers() -> list[APIRouter]:
     """All of them."""
-    return [
-        each.router
-        for each in (
-            sign_in,
-            home,
-            jobs,
-            job,
-            letters,
-            incidents,
-            queues,
-            workers,
-            periodic,
-            limits,
-            operations,
-            audit,
-            system,
-        )
-    ]
+    everyday = (home, jobs, job, letters, redrives, incidents, queues, workers, periodic, limits)
+    return [page.router for page in (sign_in, *everyday, operations, audit, system)]

@@ -87,9 +87,6 @@ async def home(request: Request, caller: Looking, range: str = "1h") -> Response
 
 
 def _cache(request: Request) -> SeriesCache:
-    state = request.app.state
-    if not hasattr(state, "series"):
-        state.series = SeriesCache(services_of(request).ledger)
-    found = state.series
+    found = request.app.state.series
     assert isinstance(found, SeriesCache)
     return found

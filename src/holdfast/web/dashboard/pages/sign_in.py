@@ -16,6 +16,9 @@ from holdfast.web.services import services_of
 
 router = APIRouter()
 
+#: Where it is, as the whole application sees it.
+SIGN_IN = "/dashboard/sign-in"
+
 
 @router.get("/sign-in")
 async def ask(request: Request, next: str = "", code: str = "") -> Response:

@@ -155,6 +155,13 @@
         if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
     });
 
+    // What was said about an action is for this look, not for a bookmark.
+    const address = new URL(location.href);
+    if (address.searchParams.has("notice")) {
+        address.searchParams.delete("notice");
+        history.replaceState(null, "", address);
+    }
+
     tick();
     open();
 })();

@@ -1,3 +1,4 @@
+document.documentElement.dataset.script = "yes";
 // Before anything is drawn: the theme that was chosen here, if one was.
 try {
     const theme = localStorage.getItem("holdfast-theme");
