@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from holdfast.core.access import Permission
-from holdfast.web.auth import Caller, require
+from holdfast.web.auth import Caller, caller_of, require
 from holdfast.web.problems import Problem
 from holdfast.web.services import ApiServices, services_of
 
@@ -18,7 +18,12 @@ Services = Annotated[ApiServices, Depends(services_of)]
 
 
 async def json_only(request: Request) -> None:
-    """A page of another site can make a browser post a form or text here, but JSON only by asking first."""
+    """A page of another site can make a browser post a form or text here, but JSON only by asking first.
+
+    Strangers are told by the route itself that they are.
+    """
+    if caller_of(request.scope).is_stranger:
+        return
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != "application/json":
         raise Problem(
