@@ -123,6 +123,7 @@ FROM_FUNCTIONS = {
         "discard_dead_letters",
         "last_sweep",
         "oldest_transaction",
+        "prune_letters",
     ),
     "013_health": (
         "note_job_stats",

@@ -99,6 +99,11 @@ class Settings(BaseModel):
         7 * 86400.0, ge=0, description="How long succeeded and cancelled jobs are kept; 7 days."
     )
     keep_dead: float = Field(90 * 86400.0, ge=0, description="How long dead jobs are kept; 90 days.")
+    keep_incidents: float = Field(
+        90 * 86400.0,
+        ge=86400,
+        description="How long incidents that are over, and dead letters that were decided about, are kept; 90 days.",
+    )
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
     api_timeout: float = Field(
@@ -427,6 +432,7 @@ class Settings(BaseModel):
             "sweep_interval": self.sweep_interval,
             "keep_finished": self.keep_finished,
             "keep_dead": self.keep_dead,
+            "keep_incidents": self.keep_incidents,
             "bells": self.bell_routes(),
             "timings": LeaseTimings(beat_interval=self.beat_interval, lost_after=self.lost_after),
         }

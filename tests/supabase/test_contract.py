@@ -81,6 +81,7 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
     "oldest_transaction": dead_letters.oldest_transaction,
+    "prune_letters": lambda: dead_letters.prune_letters(1e9),
     "last_sweep": dead_letters.last_sweep,
     "announce_channels": lambda: dead_letters.announce_channels(["log"], 15.0),
     "adopt_notifications": lambda: dead_letters.adopt_notifications("log"),
@@ -168,7 +169,7 @@ CONNECTED = {
     # The dashboard and its API: a change and the note of it in the audit log are one statement.
     "audited", "create_session", "redeem_link", "read_session", "end_session", "list_audit", "prune_audit",
     "search_jobs", "count_matching_jobs", "begin_bulk_operation", "step_bulk_operation", "cancel_bulk_operation",
-    "list_bulk_operations", "job_series", "dead_causes",
+    "list_bulk_operations", "job_series", "dead_causes", "cause_letters", "shown_incidents",
     "longest_runs", "pulse", "queue_series", "worker_jobs",
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
 from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
+from holdfast.instrument.logs import quieten
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
@@ -132,6 +133,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
+    quieten()
     hint = proxy_hint(os.environ, settings.trusted_proxies)
     if hint:
         logging.getLogger("holdfast").warning("%s", hint)

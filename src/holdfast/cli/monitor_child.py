@@ -21,7 +21,7 @@ from holdfast.core.bell import BellRoutes
 from holdfast.core.incident import Pace
 from holdfast.events import Sinks
 from holdfast.instrument.counting import CountingSink
-from holdfast.instrument.logs import LogSink
+from holdfast.instrument.logs import LogSink, quieten
 from holdfast.notify.several import from_json, make_channels
 from holdfast.services.monitors import Monitors, MonitorSettings
 
@@ -100,8 +100,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
-    # The HTTP client writes each address into its log, and a webhook's address is a secret.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    quieten()
     asyncio.run(_run(plan, settings))
     return 0
 

@@ -22,7 +22,7 @@ from holdfast.cli.specs import is_loopback
 from holdfast.config import Settings, settings_fingerprint
 from holdfast.errors import ConfigurationError, DatabaseError
 from holdfast.events import Sinks
-from holdfast.instrument.logs import LogSink
+from holdfast.instrument.logs import LogSink, quieten
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.presence import Introduction, list_services
@@ -76,6 +76,7 @@ def start_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
+    quieten()
 
 
 def show_start(lines: Sequence[tuple[str, str]], dsn: str) -> None:

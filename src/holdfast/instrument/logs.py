@@ -29,6 +29,15 @@ _LEVELS: dict[type[object], int] = {
 }
 _MOST = 300
 
+#: What logs, at its lower levels, addresses, bodies, receipts and signatures: those are secrets, or somebody's data.
+TALKATIVE = ("httpx", "httpcore", "botocore", "aiobotocore", "aiohttp", "urllib3", "apprise")
+
+
+def quieten() -> None:
+    """Let none of them log below a warning, whatever level the rest has."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
 
 class LogSink:
     """One line an event: its name in words, then its fields."""

@@ -179,6 +179,11 @@ def oldest_transaction() -> Call[OldTransaction]:
     return Call("oldest_transaction", text, (), OldTransaction)
 
 
+def prune_letters(keep: float) -> Call[int]:
+    """Forget letters, redrives, incidents and notifications that were over `keep` seconds ago; how many rows."""
+    return Call("prune_letters", "SELECT holdfast.prune_letters(%s::interval)", (timedelta(seconds=keep),), int)
+
+
 def last_sweep() -> Call[float | None]:
     """How many seconds ago stuck jobs were swept last; None for never."""
     return Call("last_sweep", "SELECT holdfast.last_sweep()", (), _float)

@@ -125,6 +125,8 @@ class DlqMonitor:
         queues = await self._queues(self._sqs, anew=due is None)
         looked = await self._look(self._sqs, queues, due, {})
         if looked.problems:
+            # What was found elsewhere need not wait for the one that fails.
+            await self._book.fold(await self._letters(), [LETTERS])
             await asyncio.sleep(self._retry_after)
             queues = await self._queues(self._sqs, anew=True)
             looked = await self._look(self._sqs, queues, due, looked.seen)

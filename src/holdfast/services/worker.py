@@ -89,6 +89,7 @@ class WorkerSettings:
     condemn_after: float = 30.0
     keep_finished: float = 7 * 86400.0
     keep_dead: float = 90 * 86400.0
+    keep_incidents: float = 90 * 86400.0
     bells: BellRoutes = field(default_factory=BellRoutes)
     timings: LeaseTimings = field(default_factory=LeaseTimings)
     sweep: bool = True
@@ -224,7 +225,11 @@ class Worker:
             )
             helpers.append(loop.create_task(sweeper.run()))
             pruner = Pruner(
-                self._ledger, self._sinks, keep_finished=settings.keep_finished, keep_dead=settings.keep_dead
+                self._ledger,
+                self._sinks,
+                keep_finished=settings.keep_finished,
+                keep_dead=settings.keep_dead,
+                keep_incidents=settings.keep_incidents,
             )
             helpers.append(loop.create_task(pruner.run()))
             helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))

@@ -14,7 +14,7 @@ SELECT holdfast.expose_functions(ARRAY[
     'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs',
     'migration_records', 'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'oldest_transaction',
     'open_incidents', 'pause_channel', 'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs',
-    'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping',
+    'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'prune_letters',
     'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
     'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule',
     'rate_limit_table', 'record_incidents', 'redrive_dead_letters', 'redrive_jobs', 'register_worker',

@@ -826,7 +826,7 @@ SELECT holdfast.expose_functions(ARRAY[
     'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs',
     'migration_records', 'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'oldest_transaction',
     'open_incidents', 'pause_channel', 'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs',
-    'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping',
+    'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'prune_letters',
     'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
     'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule',
     'rate_limit_table', 'record_incidents', 'redrive_dead_letters', 'redrive_jobs', 'register_worker',
@@ -844,6 +844,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', '1708547d9fa3dea56ee41b190697922ff45d6b10e49f94ec981cb47a27ad8c74');
+    VALUES (10, '010_functions_over_https', '47cd9ba17bff04dd7361ec92701fc95d5de4fc1b3b312998d6ed6f251c7db64b');
 END
 $holdfast$;
