@@ -137,7 +137,7 @@ class Shop:
             )
 
     def _sweep(self) -> None:
-        self.conn.execute("UPDATE holdfast.monitors SET swept_at = holdfast.clock()")
+        self.conn.execute("UPDATE holdfast.monitors SET swept_at = holdfast.clock(), every = interval '1 hour'")
 
 
 def _minute(at: datetime, back: int) -> list[tuple[Any, ...]]:

@@ -50,9 +50,25 @@ class Site:
         return f"{self.url}sign-in?code={self.run(sessions.make_link(role, f'{role} of the tests'))}"
 
 
+class Stripped:
+    """What a proxy does that serves an application below a prefix, which the application does not know of."""
+
+    def __init__(self, app: Any, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            path = scope["raw_path"]
+            assert path.startswith(self._prefix), f"{path} leads out of the prefix"
+            scope = {**scope, "raw_path": path.removeprefix(self._prefix)}
+            scope["path"] = scope["path"].removeprefix(self._prefix.decode())
+        await self._app(scope, receive, send)
+
+
 @contextlib.contextmanager
-def serving(dsn: str, **changes: Any) -> Iterator[Site]:
-    """The whole application, limits wide enough for tests."""
+def serving(dsn: str, *, prefix: str = "", **changes: Any) -> Iterator[Site]:
+    """The whole application, limits wide enough for tests; below a prefix, as behind a proxy."""
     wide = {"rate_limit": Policy.parse("100000/minute", name="default"), **changes}
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
@@ -61,10 +77,12 @@ def serving(dsn: str, **changes: Any) -> Iterator[Site]:
 
     async def serve() -> None:
         services = ApiServices(settings(dsn, **wide))
-        config = uvicorn.Config(create_app(services), log_level="error", ws="none", timeout_graceful_shutdown=3)
+        app: Any = create_app(services)
+        app = Stripped(app, prefix) if prefix else app
+        config = uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=3)
         server = Server(config)
         loop = asyncio.get_running_loop()
-        made.append(Site(f"http://127.0.0.1:{port}/dashboard/", dsn, services, loop, server))
+        made.append(Site(f"http://127.0.0.1:{port}{prefix}/dashboard/", dsn, services, loop, server))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not task.done():
             await asyncio.sleep(0.01)

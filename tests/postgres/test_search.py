@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from holdfast.app import new_id
 from holdfast.postgres import calls, searching
 from holdfast.postgres.audit import AuditRow, Entry, audited, list_audit
 from holdfast.postgres.calls import NewJob
@@ -27,8 +28,7 @@ def ledger(database: str):
 
 def fill(ledger: SyncLedger, many: int, **fields: Any) -> list[UUID]:
     """So many queued jobs, the oldest first."""
-    begin = int(uuid4()) >> 90
-    ids = [UUID(int=(begin + n) << 40) for n in range(many)]
+    ids = [new_id() for _ in range(many)]
     jobs = [NewJob(id, "q", "k", json.dumps({"user": {"plan": "pro" if n % 2 else "free"}, "n": n}), **fields)
             for n, id in enumerate(ids)]  # fmt: skip
     ledger.call(calls.enqueue_many(jobs))

@@ -11,7 +11,7 @@ from holdfast.postgres.calls import Call
 from holdfast.postgres.statements import statement
 
 #: Rows that one page reads at most; so it takes tens of milliseconds however many there are.
-MOST_LOOKED = 20_000
+MOST_LOOKED = 10_000
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 -- before `before_id` are. Answers {jobs, next, complete, looked_to}: `next` is where the following page begins, null at the end;
 -- `complete` is false where the page ended because enough was looked at, and `looked_to` is how far back that was.
 CREATE OR REPLACE FUNCTION holdfast.search_jobs(filter jsonb, before_id uuid, max_jobs integer DEFAULT 50,
-    max_looked integer DEFAULT 20000)
+    max_looked integer DEFAULT 10000)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp

@@ -23,7 +23,7 @@ PathName = Annotated[Name, Path()]
 
 
 class Queue(BaseModel):
-    """A queue. `due` and `later` count its queued jobs, 10,000 at most (`is_more`)."""
+    """A queue. `due` and `later` count its queued jobs, 1,000 at most (`is_more`)."""
 
     name: str
     paused: bool
@@ -125,7 +125,7 @@ class Changes(BaseModel):
 @router.get("/queues", tags=["queues"])
 async def list_queues(_: Looking, services: Services) -> Queues:
     """The queues, and how long their oldest due job waits."""
-    found = await services.ledger.call(reads.list_queues())
+    found = await services.ledger.call(reads.list_queues(most=1000))
     return Queues(queues=[Queue(**asdict(row)) for row in found])
 
 

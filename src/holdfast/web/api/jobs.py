@@ -106,7 +106,7 @@ async def page(
 ) -> models.JobPage:
     """Jobs by filter, newest first, a page at a time.
 
-    One page looks at 20,000 jobs at most: it may have few or none, and a `next` behind which there are more.
+    One page looks at 10,000 jobs at most: it may have few or none, and a `next` behind which there are more.
     """
     wanted = searching.JobSearch(status, queue, kind, error, key, None, created_after, created_before)
     found = await services.ledger.one(searching.search_jobs(wanted, before=before, limit=limit))

@@ -59,6 +59,7 @@ async def jobs(
         page=found[0] if found else None,
         before=before,
         counts=counts(services),
+        most_looked=searching.MOST_LOOKED,
         queues=sorted({name for queues, _ in names for name in queues}),
         kinds=sorted({name for _, kinds in names for name in kinds}),
         is_unknown_id=bool(id.strip()),

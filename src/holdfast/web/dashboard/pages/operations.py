@@ -48,6 +48,7 @@ async def preview(request: Request, caller: Looking, filters: Filters, action: s
     return render(
         request, caller, "operation_new.html", title=f"{action.capitalize()} all that match", live=False,
         action=action, filters=filters, matching=matching, id=new_id(),
+        most_looked=searching.MOST_LOOKED,
     )  # fmt: skip
 
 

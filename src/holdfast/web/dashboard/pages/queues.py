@@ -17,12 +17,15 @@ from holdfast.web.services import services_of
 
 router = APIRouter()
 
+#: Queued jobs of each queue that the page counts.
+MOST_COUNTED = 1000
+
 
 @router.get("/queues")
 async def queues(request: Request, caller: Looking) -> Response:
     """All queues, by name."""
     services = services_of(request)
-    found = await services.ledger.call(reads.list_queues())
+    found = await services.ledger.call(reads.list_queues(most=MOST_COUNTED))
     minutes = await services.ledger.call(queue_series())
     lines = last_hour(minutes, datetime.now(UTC))
     sparks = {
@@ -30,7 +33,7 @@ async def queues(request: Request, caller: Looking) -> Response:
         for name, values in lines.items()
     }
     return render(
-        request, caller, "queues.html", title="Queues", queues=found, sparks=sparks, most=reads.MOST_COUNTED,
+        request, caller, "queues.html", title="Queues", queues=found, sparks=sparks, most=MOST_COUNTED,
         sums={name: sum(values) for name, values in lines.items()},
     )  # fmt: skip
 
