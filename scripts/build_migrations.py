@@ -149,6 +149,19 @@ FROM_FUNCTIONS = {
         "count_matching_jobs",
         "step_bulk_operation",
     ),
+    "019_watches": (
+        "watches",
+        "watched_rows",
+        "examine_watch",
+        "find_watched",
+        "rescue_watched",
+        "begin_watches",
+        "end_watch",
+        "list_watches",
+        "take_watch_messages",
+        "settle_watch_messages",
+        "discover_tables",
+    ),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
@@ -224,7 +237,18 @@ FIRST_SECURED = 9
 #: Up to 010 functions_over_https.sql names what is called over HTTPS; later files expose their statements themselves,
 #: and these functions.
 FIRST_OVER_HTTPS = 10
-LATER_OVER_HTTPS = ("describe_schema",)
+LATER_OVER_HTTPS = (
+    "describe_schema",
+    "examine_watch",
+    "find_watched",
+    "rescue_watched",
+    "begin_watches",
+    "end_watch",
+    "list_watches",
+    "take_watch_messages",
+    "settle_watch_messages",
+    "discover_tables",
+)
 EXPOSE = "\nSELECT holdfast.expose_functions(ARRAY[{names}]);\nNOTIFY pgrst, 'reload schema';\n"
 SECURE = "\nSELECT holdfast.secure_schema();\n"
 

@@ -24,6 +24,7 @@ from holdfast.core.health import Limits, parse_queue_limits
 from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
+from holdfast.core.watch import Watch, check_names, parse_watch
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
 from holdfast.notify.several import Addresses
@@ -188,6 +189,11 @@ class Settings(BaseModel):
         description="Dead-letter queues, by name, comma-separated, whose messages are moved into the ledger: kept there"
         " whole, then deleted from SQS. Of others copies are kept, and nothing is deleted.",
     )
+    watch: tuple[Watch, ...] = Field(
+        (),
+        description="Tables of your own whose stuck jobs are found: in holdfast.toml a table [[watch]] for each;"
+        " in the environment a JSON array.",
+    )
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
@@ -321,6 +327,27 @@ class Settings(BaseModel):
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,75}(\.fifo)?", name):
                 raise ValueError(f"{given[:100]!r} is no queue's name; it looks like orders-dlq")
         return names
+
+    @field_validator("watch", mode="before")
+    @classmethod
+    def _are_watches(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise ValueError("it must be a JSON array; better write [[watch]] into holdfast.toml") from None
+        if not isinstance(value, list | tuple) or not all(isinstance(each, dict | Watch) for each in value):
+            raise ValueError("write [[watch]] into holdfast.toml, once for each table")
+        queue_url = info.data.get("watched_queue_url")
+        try:
+            found = [each if isinstance(each, Watch) else parse_watch(each, queue_url=queue_url) for each in value]
+            check_names(found)
+            for each in found:
+                if each.queue_url is not None:
+                    check_queue_url(each.queue_url, setting=f"queue_url of {each.name!r}", fifo=True)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return tuple(found)
 
     @field_validator("slack_webhook_url")
     @classmethod

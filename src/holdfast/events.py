@@ -233,6 +233,27 @@ class DeadLettersSeen:
 
 
 @dataclass(frozen=True)
+class WatchedRowRescued:
+    """A stale row of another program's table was taken back: its status is `to_status` now."""
+
+    watch: str
+    table: str
+    row_id: str
+    from_status: str
+    to_status: str
+    silent_since: datetime | None
+
+
+@dataclass(frozen=True)
+class WatchedTableLost:
+    """Another program's table could not be looked at."""
+
+    watch: str
+    table: str
+    why: str
+
+
+@dataclass(frozen=True)
 class IncidentChanged:
     """An incident was opened, grew worse or was resolved (`action`), and who is to be told is in the ledger."""
 
@@ -318,6 +339,8 @@ Event = (
     | ForeignMessageHeard
     | Swept
     | DeadLettersSeen
+    | WatchedRowRescued
+    | WatchedTableLost
     | IncidentChanged
     | RedriveChanged
     | NotificationDelivered

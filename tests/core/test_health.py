@@ -25,6 +25,7 @@ from holdfast.core.health import (
     Stale,
     Status,
     UnknownKind,
+    WatchedTable,
     Workers,
     parse_queue_limits,
     worst,
@@ -35,6 +36,7 @@ from holdfast.errors import ConfigurationError
 QUEUE = Queue("mail", False, 3, 2, 1, 8, 1.0, 0.5)
 SWEEPS = Monitor("rescue_stale_jobs", 5.0, 2.0, False, {})
 HISTOGRAM = (0, 0, 0, 0, 100, *[0] * 14)
+WATCHED = WatchedTable("jobs", "jobs", "requeue", 5.0, 2.0, 0, 1, 0, 0, None)
 GOOD = Report(
     clock=datetime(2026, 1, 1, tzinfo=UTC),
     postgres=Postgres(18, 12, 100, 0.1),
@@ -44,6 +46,7 @@ GOOD = Report(
     running=2,
     ended=Ended(60.0, 100, 3, 0, 0, HISTOGRAM, HISTOGRAM),
     stale=Stale(0, {}),
+    watches=(WATCHED,),
     dead=0,
     monitors=(SWEEPS,),
     notifications=Notifications(0, 0, 0.0, None),
@@ -51,6 +54,22 @@ GOOD = Report(
     rate_limits=(),
 )
 ANSWERS = Ledger(None, 0.002, None, 13, 13)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({"looked_ago": 90.0}, "fail", "jobs: nobody looks at it any more, for 90 s"),
+        ({"problem": "there is no table jobs"}, "fail", "jobs: there is no table jobs"),
+        ({"stale": 3}, "warn", "jobs: 3 rows are stuck"),
+        ({"unsent": 2}, "warn", "jobs: 2 messages of rescued rows wait to be sent"),
+    ],
+)
+def test_a_watched_table_that_is_not_well_is_told_and_the_whole_is_degraded(
+    changes: dict[str, Any], status: str, said: str
+) -> None:
+    found = check("watched_tables", replace(GOOD, watches=(replace(WATCHED, **changes),)))
+    assert (found.status, found.output, found.weight) == (status, said, Status.WARN)
 
 
 def check(name: str, report: Report = GOOD, ledger: Ledger = ANSWERS, **process: Any) -> Check:

@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.core.ratelimit import Policy
 from holdfast.core.schedule import Schedule
+from holdfast.core.watch import Watch
 from holdfast.errors import IdempotencyKeyReused, InvalidValue, WorkerGone
 from holdfast.postgres import (
     audit,
@@ -29,6 +30,7 @@ from holdfast.postgres import (
     schema,
     searching,
     sessions,
+    watches,
 )
 from holdfast.postgres.calls import Call, NewJob, Settlement
 from holdfast.postgres.ledger import AsyncLedger
@@ -39,10 +41,11 @@ from tests.support import Session, row
 
 MODULES = (
     audit, calls, dead_letters, examine, health, keys, overview, presence, rate_limit, reads, redrives, schema,
-    searching, sessions,
+    searching, sessions, watches,
 )  # fmt: skip
 NOW, ONE, TWO = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UUID(int=1), UUID(int=2)
 POLICY = Policy.parse("5/minute", name="contract")
+WATCH = Watch("stuck_things", "id", "status", "seen_at", ("running",), name="stuck_things")
 JOB = NewJob(ONE, "q", "k", '{"a": 1}', priority=3)
 
 #: A call of each function that makes one.
@@ -159,6 +162,15 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "row_security": examine.row_security,
     "longest_silence": examine.longest_silence,
     "notices_of_death": lambda: examine.notices_of_death(ONE),
+    "examine_watch": lambda: watches.examine_watch(WATCH),
+    "find_watched": lambda: watches.find_watched(WATCH, 5),
+    "rescue_watched": lambda: watches.rescue_watched(WATCH, {}),
+    "begin_watches": lambda: watches.begin_watches([], 5.0),
+    "end_watch": lambda: watches.end_watch("nobody", {"stale": 0}),
+    "list_watches": watches.list_watches,
+    "take_watch_messages": lambda: watches.take_watch_messages(5, 60.0),
+    "settle_watch_messages": lambda: watches.settle_watch_messages([(TWO, None, 0.0)]),
+    "discover_tables": watches.discover_tables,
     "forget_canary": lambda: examine.forget_canary(ONE),
 }  # fmt: skip
 

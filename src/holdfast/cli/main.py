@@ -70,6 +70,7 @@ COMMANDS: dict[str, tuple[str, str, str | None]] = {
     "dlq": ("dlq", "dlq", None),
     "alerts": ("alerts", "alerts", None),
     "incidents": ("incidents", "incidents", None),
+    "watch": ("watch", "watch", None),
     "limits": ("limits", "limits", None),
     "demo": ("demo", "demo", "Run real jobs, kill workers, and count what is lost."),
 }

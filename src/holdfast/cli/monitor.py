@@ -12,6 +12,7 @@ from holdfast.cli.service import (
     describe_alerts,
     describe_sqs,
     describe_stop,
+    describe_watches,
     require_sqs,
     require_unix,
     show_start,
@@ -31,12 +32,17 @@ monitor = typer.Typer(
 
 @monitor.command()
 def stale(database_url: DatabaseUrl = None, data_dir: DataDir = None, log_level: workers.LogLevel = None) -> None:
-    """Look for stuck jobs and take them back; each sweep is logged. Rings the queues of rescued jobs."""
+    """Look for stuck jobs and take them back, also in watched tables; each sweep is logged. Rings their queues."""
     settings = _read(database_url, data_dir, log_level)
     line = (
         f"each {settings.sweep_interval:g} s; a job without a sign of life for {settings.stale_after:g} s is taken back"
     )
-    _run("stale-job-monitor", settings, [("sweeps", line), *describe_sqs(settings)], stale_jobs=True)
+    _run(
+        "stale-job-monitor",
+        settings,
+        [("sweeps", line), *describe_watches(settings), *describe_sqs(settings)],
+        stale_jobs=True,
+    )
 
 
 @monitor.command()

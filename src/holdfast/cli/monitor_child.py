@@ -59,6 +59,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         limits=settings.health_limits(),
         pace=Pace(repeat_interval=settings.repeat_interval),
         run_dir=settings.run_dir,
+        watches=settings.watch if rings else (),
     )
 
 

@@ -49,7 +49,8 @@ def require_unix() -> None:
 
 def require_sqs(settings: Settings) -> None:
     """Where queues of SQS are set, the client must be there."""
-    wanted = settings.bell_routes() or settings.watched_queue_url or settings.dlq_urls
+    of_tables = any(watch.queue_url for watch in settings.watch)
+    wanted = settings.bell_routes() or settings.watched_queue_url or settings.dlq_urls or of_tables
     if wanted and not is_installed():
         raise ConfigurationError(
             "SQS queues are set, which needs the extra `sqs`: pip install 'holdfast[sqs]'; where its pins clash, boto3"
@@ -62,6 +63,12 @@ def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
     rung = [f"queue {queue_name(url)} is rung for idle workers" for url in bells]
     watched = [f"queue {queue_name(own)} is watched, never rung"] if own and own not in bells else []
     return [("sqs", "; ".join(rung + watched))] if rung or watched else []
+
+
+def describe_watches(settings: Settings) -> list[tuple[str, str]]:
+    """A line with the tables of other programs that are watched, if any."""
+    tables = [f"{watch.table} ({watch.action} after {watch.stale_after:g} s)" for watch in settings.watch]
+    return [("tables", ", ".join(tables))] if tables else []
 
 
 def describe_alerts(settings: Settings) -> str:

@@ -213,6 +213,22 @@ class Stale:
 
 
 @dataclass(frozen=True)
+class WatchedTable:
+    """Another program's table that is watched, as it was seen last; else `problem` says why. Times in seconds."""
+
+    name: str
+    table: str
+    action: str
+    every: float
+    looked_ago: float | None
+    stale: int
+    rescued: int
+    given_up: int
+    unsent: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Monitor:
     """One monitor over all processes. `every`: how often it is meant to sweep, where it has a rhythm of its own."""
 
@@ -277,6 +293,7 @@ class Report:
     ended: Ended = field(default_factory=Ended)
     totals: tuple[JobTotal, ...] = ()
     stale: Stale = field(default_factory=Stale)
+    watches: tuple[WatchedTable, ...] = ()
     dead: int = 0
     letters: int = 0
     letter_queues: tuple[LetterQueue, ...] = ()
@@ -292,7 +309,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "workers": ("workers", "running"),
     "queues": ("queues", "unknown_kinds"),
     "jobs": ("ended", "totals"),
-    "stale": ("stale",),
+    "stale": ("stale", "watches"),
     "dead": ("dead", "letters", "letter_queues"),
     "told": ("notifications", "incidents"),
     "monitors": ("clock", "monitors"),

@@ -7,7 +7,7 @@ The checks are in core/work_checks.py and core/support_checks.py.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from holdfast.core import support_checks, work_checks
+from holdfast.core import support_checks, watch_checks, work_checks
 from holdfast.core.health import Check, Ledger, Limits, Process, Report, Severity, Status
 
 #: Which look each check is judged by; `ping` and `process` are no parts of a report.
@@ -19,6 +19,7 @@ LOOK_OF: Mapping[str, str] = {
     "ringer": "queues",
     "jobs": "jobs",
     "stale_jobs": "stale",
+    "watched_tables": "stale",
     "dead_letters": "dead",
     "incidents": "told",
     "monitors": "monitors",
@@ -52,6 +53,7 @@ def judge(
         "ringer": lambda: work_checks.judge_ringer(report, process.sqs, limits),
         "jobs": lambda: work_checks.judge_jobs(report),
         "stale_jobs": lambda: work_checks.judge_stale_jobs(report.stale),
+        "watched_tables": lambda: watch_checks.judge_watched_tables(report.watches) if report.watches else None,
         "dead_letters": lambda: work_checks.judge_dead_letters(report),
         "incidents": lambda: support_checks.judge_incidents(report.incidents),
         "monitors": lambda: support_checks.judge_monitors(report.monitors),

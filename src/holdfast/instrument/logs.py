@@ -24,6 +24,8 @@ _LEVELS: dict[type[object], int] = {
     events.RateLimiterSwitched: logging.WARNING,
     events.StaleJobLocked: logging.ERROR,
     events.TrustChanged: logging.WARNING,
+    events.WatchedRowRescued: logging.WARNING,
+    events.WatchedTableLost: logging.WARNING,
     events.WorkerCondemned: logging.WARNING,
     events.WorkerMarkedGone: logging.WARNING,
 }

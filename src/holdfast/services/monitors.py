@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits
 from holdfast.core.incident import Pace
+from holdfast.core.watch import Watch
 from holdfast.errors import QueueError
 from holdfast.events import QueueLost, Sinks
 from holdfast.notify.channel import Channel
@@ -27,6 +28,7 @@ from holdfast.services.redriver import Redriver
 from holdfast.services.ringer import Ringer
 from holdfast.services.sqs_watch import WatchedQueue
 from holdfast.services.sweeper import Sweeper
+from holdfast.services.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class MonitorSettings:
     """What to run. Times in seconds.
 
     `stale`: look for stuck jobs, and tell of each sweep; `dlq`: watch dead letters and deliver what is to be told;
-    `bells`: the SQS queues to ring on.
+    `bells`: the SQS queues to ring on; `watches`: tables of other programs to look for stuck jobs in.
     """
 
     stale: bool = False
@@ -49,6 +51,7 @@ class MonitorSettings:
     pace: Pace = field(default_factory=Pace)
     deadman: SecretStr | None = None
     run_dir: Path | None = None
+    watches: Sequence[Watch] = ()
 
 
 class _Loop(Protocol):
@@ -154,6 +157,19 @@ class Monitors:
             )
             found.append(
                 Alerter(self._ledger("alerter"), self._channels, self._sinks, new_id=self._new_id, turned=turns.of(2))
+            )
+        if settings.watches:
+            found.append(
+                Watcher(
+                    self._ledger("watched tables"),
+                    settings.watches,
+                    list(self._channels),
+                    self._sinks,
+                    interval=settings.sweep_interval,
+                    new_id=self._new_id,
+                    pace=settings.pace,
+                    turned=turns.of(9),
+                )
             )
         if settings.bells:
             ledger = self._ledger("ringer")

@@ -1,0 +1,46 @@
+-- Take stale rows of a watched table back: their status, and nothing else of them, is changed where status and heartbeat are still
+-- what was read; what was done, and the message to send, is written in the same statement. A row that somebody holds locked is
+-- being worked at, and left. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
+-- Returns the ids of those that were carried out.
+CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+AS $function$
+DECLARE
+    _types jsonb;
+BEGIN
+    SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, -1)) INTO _types
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = spec ->> 'schema' AND c.relname = spec ->> 'table' AND a.attnum > 0 AND NOT a.attisdropped;
+    RETURN QUERY EXECUTE format(
+        $query$
+        WITH wanted AS MATERIALIZED (
+            SELECT w.* FROM jsonb_to_recordset($1) AS w (id uuid, row_id text, status text, heartbeat text,
+                silent_since timestamptz, to_status text, is_final boolean, queue_url text, entry jsonb)
+        ), held AS MATERIALIZED (
+            SELECT t.%1$I AS key, w.id, w.to_status
+            FROM wanted w JOIN %2$I.%3$I AS t ON t.%1$I = w.row_id::%4$s
+            WHERE t.%5$I = w.status::%6$s AND t.%7$I IS NOT DISTINCT FROM w.heartbeat::%8$s
+            ORDER BY t.%1$I
+            FOR UPDATE OF t SKIP LOCKED
+        ), changed AS (
+            UPDATE %2$I.%3$I AS t SET %5$I = h.to_status::%6$s
+            FROM held h
+            WHERE t.%1$I = h.key
+            RETURNING h.id
+        )
+        INSERT INTO holdfast.watch_rescues (id, watch, row_id, from_status, to_status, is_final, silent_since, rescued_at,
+            queue_url, entry, due_at)
+        SELECT w.id, $2, w.row_id, w.status, w.to_status, w.is_final, w.silent_since, (SELECT holdfast.clock()), w.queue_url,
+               w.entry, (SELECT holdfast.clock())
+        FROM wanted w JOIN changed c ON c.id = w.id
+        RETURNING id
+        $query$,
+        spec ->> 'id', spec ->> 'schema', spec ->> 'table', _types ->> (spec ->> 'id'), spec ->> 'status',
+        _types ->> (spec ->> 'status'), spec ->> 'heartbeat', _types ->> (spec ->> 'heartbeat'))
+    USING rescues, spec ->> 'name';
+END
+$function$;

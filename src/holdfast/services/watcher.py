@@ -1,0 +1,159 @@
+"""The watcher: looks at the tables that other programs keep their jobs in, and takes back what is stuck there.
+
+One process over all looks at each table in each interval. A look reads the stale rows, decides about each, and changes
+the status of those that are still what was read, with the message for each in the same statement; the messages are sent
+afterwards, from the ledger, at least once. A table that cannot be looked at is an incident, and stops no other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from holdfast.core import watch_telling
+from holdfast.core.incident import Finding, Pace
+from holdfast.core.watch import Rescue, Watch, decide_rescue
+from holdfast.errors import DatabaseError
+from holdfast.events import LedgerLost, Sinks, WatchedRowRescued, WatchedTableLost
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.postgres.watches import (
+    WatchEnded,
+    begin_watches,
+    end_watch,
+    examine_watch,
+    find_watched,
+    list_watches,
+    rescue_watched,
+)
+from holdfast.services.incidents import IncidentBook
+from holdfast.services.watch_sender import WatchSender
+
+_log = logging.getLogger("holdfast")
+
+#: Rows of one look, and of one statement that takes them back; seconds between turns at least.
+MOST, BATCH = 1000, 200
+SHORTEST_TURN = 0.5
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at one table came to. `stale`: rows that are stuck still; `advice`: how it would cost less."""
+
+    stale: int = 0
+    rescues: Sequence[Rescue] = ()
+    advice: str | None = None
+
+
+class Watcher:
+    """Watches until cancelled, each table each `interval` seconds over all processes."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        watches: Sequence[Watch],
+        channels: Sequence[str],
+        sinks: Sinks,
+        *,
+        interval: float,
+        new_id: Callable[[], UUID],
+        turned: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._watches = {watch.name: watch for watch in watches}
+        self._sinks = sinks
+        self._interval = interval
+        self._new_id = new_id
+        self._turned = turned
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
+        self.sender = WatchSender(ledger, sinks)
+
+    async def run(self) -> None:
+        try:
+            while True:
+                self._turned()
+                try:
+                    await self.step()
+                except DatabaseError as error:
+                    self._sinks.emit(LedgerLost("watched tables", str(error)))
+                except Exception:
+                    _log.exception("the watcher failed in an unforeseen way, and goes on")
+                await asyncio.sleep(max(self._interval / 2, SHORTEST_TURN))
+        finally:
+            await self.sender.close()
+
+    async def step(self, *, everything: bool = False) -> dict[str, Looked | str]:
+        """Look at the tables whose turn it is (or at all), send what is to be sent, and tell of it.
+
+        Returns what each look came to, or why it could not be.
+        """
+        due = await self._ledger.call(begin_watches(list(self._watches.values()), self._interval))
+        due = list(self._watches) if everything else due
+        found: list[Finding] = []
+        looks: dict[str, Looked | str] = {}
+        for name in due:
+            looks[name] = await self._guarded_look(self._watches[name])
+            found += await self._note(self._watches[name], looks[name])
+        await self.sender.step()
+        if due:
+            kinds = [watch_telling.STUCK, watch_telling.BLIND, watch_telling.UNSENT]
+            # What is open about a table that was taken out of the settings is over: nobody watches it any more.
+            left = {each.name for each in await self._ledger.call(list_watches(abandoned=True))}
+            await self._book.fold(found, kinds, {kind: {*due, *left} for kind in kinds})
+        return looks
+
+    async def _guarded_look(self, watch: Watch) -> Looked | str:
+        try:
+            return await self.look(watch)
+        except DatabaseError as error:
+            return str(error)
+        except Exception as error:
+            _log.exception("table %s cannot be looked at, for an unforeseen reason", watch.table)
+            return f"an unforeseen error, {type(error).__name__}; see the log"
+
+    async def _note(self, watch: Watch, looked: Looked | str) -> list[Finding]:
+        if isinstance(looked, str):
+            return await self._blind(watch, looked)
+        for rescue in looked.rescues:
+            self._sinks.emit(_told(watch, rescue))
+        final = sum(rescue.is_final for rescue in looked.rescues)
+        result = {"stale": looked.stale, "rescued": len(looked.rescues) - final, "given_up": final}
+        (ended,) = await self._ledger.call(end_watch(watch.name, {**result, "advice": looked.advice}))
+        return _findings(watch, looked.stale, ended)
+
+    async def look(self, watch: Watch, *, dry: bool = False) -> Looked | str:
+        """One look at one table, or why it cannot be looked at. `dry`: nothing is changed."""
+        problems = await self._ledger.call(examine_watch(watch))
+        errors = [f"{each.problem}: {each.advice}" for each in problems if each.level == "error"]
+        if errors:
+            return "; ".join(errors)
+        advice = next((each.advice for each in problems if each.level == "warn"), None)
+        rows = await self._ledger.call(find_watched(watch, MOST))
+        wanted = {self._new_id(): rescue for row in rows if (rescue := decide_rescue(watch, row)) is not None}
+        if dry:
+            return Looked(len(rows), list(wanted.values()), advice)
+        done: list[Rescue] = []
+        ids = list(wanted)
+        for start in range(0, len(ids), BATCH):
+            part = {id: wanted[id] for id in ids[start : start + BATCH]}
+            done += [wanted[id] for id in await self._ledger.call(rescue_watched(watch, part))]
+        return Looked(len(rows) - len(done), done, advice)
+
+    async def _blind(self, watch: Watch, why: str) -> list[Finding]:
+        self._sinks.emit(WatchedTableLost(watch.name, watch.table, why))
+        ended = await self._ledger.call(end_watch(watch.name, {"problem": why}))
+        return [watch_telling.blind(watch, why, each.blind_since) for each in ended]
+
+
+def _findings(watch: Watch, stale: int, ended: WatchEnded) -> list[Finding]:
+    stuck = watch_telling.stuck(watch, stale, ended.rescued, ended.given_up)
+    found = [] if stuck is None else [stuck]
+    if ended.unsent:
+        found.append(watch_telling.unsent(watch, ended.unsent, ended.unsent_since, ended.unsent_why or ""))
+    return found
+
+
+def _told(watch: Watch, rescue: Rescue) -> WatchedRowRescued:
+    row = rescue.row
+    return WatchedRowRescued(watch.name, watch.table, row.row_id, row.status, rescue.to_status, row.silent_since)
