@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psycopg
 import pytest
 from psycopg import conninfo
 
@@ -68,19 +69,19 @@ class Example:
     def __init__(self, name: str, folder: Path, database: str) -> None:
         self.folder = shutil.copytree(EXAMPLES / name, folder / name)
         self._logs = folder
-        self._url = as_url(database)
+        self.url = as_url(database)
         self.programs: list[Program] = []
 
     def start(self, *command: str, **given: str) -> Program:
         log = self._logs / f"{len(self.programs)}.log"
-        self.programs.append(Program(command, self.folder, log, DATABASE_URL=self._url, **(given or QUICK)))
+        self.programs.append(Program(command, self.folder, log, DATABASE_URL=self.url, **(given or QUICK)))
         return self.programs[-1]
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.folder,
-            env=environment(DATABASE_URL=self._url),
+            env=environment(DATABASE_URL=self.url),
             capture_output=True,
             text=True,
             timeout=60,
@@ -285,8 +286,35 @@ def test_what_died_of_three_causes_is_told_three_times_and_redriven(
 def test_every_example_has_a_readme_whose_commands_a_test_runs() -> None:
     source = Path(__file__).read_text()
     folders = sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
-    assert len(folders) == 4
+    assert len(folders) == 5
     for folder in folders:
         readme = (folder / "README.md").read_text()
         assert f'@of("{folder.name}")' in source
         assert "```sh\n" in readme
+
+
+@pytest.mark.full  # two counts with silences in between take their seconds
+@of("legacy-backend")
+def test_a_backend_s_stuck_jobs_are_rescued_once_its_table_is_watched(example: Example, tmp_path: Path) -> None:
+    """`run` in place: what it prints before and after, and the table itself, tell."""
+    done = subprocess.run(
+        [str(EXAMPLES / "legacy-backend" / "run")],
+        env=environment(DATABASE_URL=example.url, LOGS=str(tmp_path / "logs"), HOLDFAST_SWEEP_INTERVAL="1"),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (line for line in done.stdout.splitlines() if line.startswith(("before: ", "after: ")))
+    stuck = int(before.partition("done, ")[2].partition(" stuck")[0])
+    assert stuck > 0, "nothing got stuck, and the test has shown nothing"
+    assert before == f"before: {40 - stuck} of 40 exports done, {stuck} stuck in processing"
+    assert f"exports: {stuck} stuck rows" in done.stdout
+    assert after == "after: 40 of 40 exports done, 0 stuck in processing"
+    with psycopg.connect(example.url) as conn:
+        states = conn.execute("SELECT status, count(*) FROM public.exports GROUP BY status").fetchall()
+        rescues = conn.execute("SELECT count(DISTINCT row_id), count(*) FILTER (WHERE sent_at IS NULL)"
+                               " FROM holdfast.watch_rescues").fetchone()  # fmt: skip
+    assert states == [("done", 40)]
+    assert rescues == (stuck, 0)
