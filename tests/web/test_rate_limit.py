@@ -3,6 +3,8 @@
 import asyncio
 import ipaddress
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -297,3 +299,59 @@ def test_a_platform_with_a_proxy_is_told_of_at_the_start() -> None:
     assert "Fly.io" in str(proxy_hint({"FLY_APP_NAME": "x"}, ()))
     assert proxy_hint({"FLY_APP_NAME": "x"}, ["10.0.0.0/8"]) is None
     assert proxy_hint({"HOME": "x"}, ()) is None
+
+
+async def test_an_application_that_gives_no_headers_is_limited_as_any_other(limiter: RateLimiter) -> None:
+    async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async with calling(RateLimitMiddleware(bare, limiter=limiter, limit="1/minute")) as caller:
+        answers = [await caller.get("/") for _ in range(2)]
+    assert [(answer.status_code, answer.headers["ratelimit"].split(";")[1]) for answer in answers] == [
+        (204, "r=0"), (429, "r=0"),
+    ]  # fmt: skip
+
+
+#: What the package alone brings has no framework: these are as if they were not installed.
+WITHOUT_FRAMEWORK = """
+import asyncio, sys
+for name in ("fastapi", "starlette", "uvicorn", "httpx", "typer", "aiobotocore", "botocore", "prometheus_client"):
+    sys.modules[name] = None
+from holdfast import RateLimiter
+from holdfast.web.identity import Identify
+from holdfast.web.rate_limit import RateLimitMiddleware
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+async def main():
+    said = []
+    async def send(message):
+        said.append(message.get("status"))
+    async with RateLimiter(sys.argv[1] or None) as limiter:
+        limited = RateLimitMiddleware(app, limiter=limiter, limit="2/minute", identify=Identify())
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
+        for _ in range(3):
+            await limited(scope, None, send)
+    print([each for each in said if each])
+    try:
+        from holdfast.web.rate_limit import rate_limited
+    except ImportError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("with_ledger", [False, True], ids=["in memory", "in the ledger"])
+def test_the_middleware_needs_the_package_alone(database: str, *, with_ledger: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FRAMEWORK, database if with_ledger else ""],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    statuses, told = done.stdout.splitlines()
+    assert statuses == "[200, 200, 429]"
+    assert told.startswith("rate_limited is for routes of FastAPI, which is missing (fastapi): pip install")

@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from starlette.types import Scope
-
 from holdfast.errors import ConfigurationError
+from holdfast.web.asgi import Scope
 
 if TYPE_CHECKING:
     import jwt
