@@ -50,7 +50,7 @@ def test_what_discover_proposes_is_checked_tried_and_carried_out(database: str, 
     assert (checked.code, checked.out) == (0, "ok    public.exports\n")
     tried = watch(database, folder, "sweep", "--dry-run")
     assert tried.code == 0, tried.err
-    assert "public.exports: 1 stuck rows\n  7 (processing, silent since " in tried.out
+    assert "public.exports: 1 stuck row\n  7 (processing, silent since " in tried.out
     assert tried.out.endswith("would become pending\n")
     assert {each["state"] for each in rows(conn, "SELECT state::text FROM exports")} == {"processing"}
 

@@ -1,5 +1,6 @@
 """Messages of programs that nobody here knows, read as far as they say something."""
 
+import base64
 import json
 
 import pytest
@@ -31,7 +32,21 @@ def test_the_usual_names_are_found(
     assert (letter.kind, letter.cause, letter.job_id) == (kind, cause, job_id)
 
 
-@pytest.mark.parametrize("body", ["", "not json", "\x00\xff", "[" * 100_000, '"text"', "null", '{"type": ""}'])
+def test_what_celery_sends_over_sqs_is_read() -> None:
+    """The body of a message of Celery 5.7 over SQS: JSON with its headers, in base64."""
+    message = {
+        "body": "W1sxXSwge30sIHsiY2FsbGJhY2tzIjogbnVsbH1d",
+        "content-encoding": "utf-8",
+        "headers": {"lang": "py", "task": "shop.send_invoice", "id": "63f47843-bdbd-4bc7-8d52-7d7ee93f2f15"},
+        "properties": {"correlation_id": "63f47843-bdbd-4bc7-8d52-7d7ee93f2f15"},
+    }
+    letter = describe("celery-dlq", base64.b64encode(json.dumps(message).encode()).decode(), {})
+    assert (letter.kind, letter.job_id) == ("shop.send_invoice", "63f47843-bdbd-4bc7-8d52-7d7ee93f2f15")
+
+
+@pytest.mark.parametrize(
+    "body", ["", "not json", "\x00\xff", "[" * 100_000, '"text"', "null", '{"type": ""}', "abcd", "////"]
+)
 def test_what_says_nothing_has_a_fingerprint_all_the_same(body: str) -> None:
     assert describe("q", body, {}).fingerprint == describe("q", "other", {}).fingerprint
 

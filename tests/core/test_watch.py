@@ -180,3 +180,11 @@ def test_what_is_not_sure_is_said_and_what_is_no_job_is_left_out() -> None:
     assert "no unique key on one column" in doubts["tasks"]
     assert "this table is Procrastinate's" in doubts["procrastinate_jobs"]
     assert "no value of status that means running" in doubts["import_runs"]
+    import tomllib
+
+    pasted = "\n\n".join(map(as_toml, found))
+    assert [each["table"] for each in tomllib.loads(pasted)["watch"]] == ["public.exports"], "the rest is a comment"
+
+
+def test_logs_and_statistics_of_jobs_are_no_jobs() -> None:
+    assert propose([candidate("jobs_log"), candidate("job_events"), candidate("task_statistics")]) == []

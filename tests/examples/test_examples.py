@@ -314,7 +314,7 @@ def test_a_backend_s_stuck_jobs_are_rescued_once_its_table_is_watched(example: E
     stuck = int(before.partition("done, ")[2].partition(" stuck")[0])
     assert stuck > 0, "nothing got stuck, and the test has shown nothing"
     assert before == f"before: {40 - stuck} of 40 exports done, {stuck} stuck in processing"
-    assert f"exports: {stuck} stuck rows" in done.stdout
+    assert f"exports: {stuck} stuck row" in done.stdout
     assert after == "after: 40 of 40 exports done, 0 stuck in processing"
     with psycopg.connect(example.url) as conn:
         states = conn.execute("SELECT status, count(*) FROM public.exports GROUP BY status").fetchall()

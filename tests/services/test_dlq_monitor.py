@@ -229,6 +229,27 @@ async def test_a_queue_that_may_only_be_counted_is_told_by_its_count(database: s
     assert told(conn) == [("first", f"2 messages in {queue_name(url)}")]
 
 
+async def test_a_foreign_fifo_queue_s_dead_letters_are_found_counted_and_left_as_they_are(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    """A look would lease the first messages of each group, and nobody else could take one of these groups meanwhile."""
+    name = uuid4().hex[:8]
+    dead = await client.create(f"dead-{name}.fifo", {"FifoQueue": "true"}, {})
+    policy = json.dumps({"deadLetterTargetArn": (await client.attributes(dead)).arn, "maxReceiveCount": "3"})
+    source = await client.create(f"orders-{name}.fifo", {"FifoQueue": "true", "RedrivePolicy": policy}, {})
+    entries = [
+        {"Id": str(n), "MessageBody": "x", "MessageGroupId": "g", "MessageDeduplicationId": str(n)} for n in (1, 2)
+    ]
+    assert await client.send_entries(dead, entries) == {}
+    async with monitoring(database, sources=(source,)) as (monitor, _):
+        await monitor.look_at_queues()
+        await monitor.look_at_queues()
+    assert told(conn) == [("first", f"2 messages in dead-{name}.fifo")]
+    assert stored(conn) == []
+    received = await client.receive(dead)
+    assert [each.received for each in received] == [1, 1], "nobody had received them before"
+
+
 async def test_jobs_that_went_dead_are_told_once_and_resolved_when_none_is_left(database: str, conn: Session) -> None:
     ids = [dies(conn) for _ in range(3)]
     advance(conn, LATER)

@@ -286,7 +286,8 @@ async def problems(database: str, **changes: Any) -> list[tuple[str, str]]:
     [
         ({"table": "jops"}, "there is no table public.jops"),
         ({"table": "holdfast.jobs"}, "holdfast.jobs is no table of yours"),
-        ({"table": "seen"}, "public.seen is no table of yours"),
+        ({"table": "seen"}, "public.seen is a view: of a view people can only be told"),
+        ({"table": "jobs_running"}, "public.jobs_running is no table of yours"),
         ({"heartbeat": "beat"}, "public.jobs has no column beat (heartbeat): it has id, status, heartbeat_at"),
         ({"heartbeat": "note"}, "public.jobs.note (heartbeat) is of type text: it must be timestamp"),
         ({"id": "tenant"}, "public.jobs.tenant (id) is not unique by itself"),
@@ -384,3 +385,18 @@ async def test_what_is_open_about_a_watch_that_was_taken_out_is_over(database: s
     open_ones = rows(jobs, "SELECT key FROM holdfast.incidents WHERE status = 'open'")
     assert open_ones == []
     assert [each["name"] for each in rows(jobs, "SELECT name FROM holdfast.list_watches()")] == ["others"]
+
+
+async def test_of_a_view_people_are_told(database: str, jobs: Session) -> None:
+    """Where a heartbeat is a worker's and not a job's, a view puts them together."""
+    add(jobs)
+    jobs.execute(
+        "CREATE TABLE beats (tenant text, beat timestamptz);"
+        "INSERT INTO beats VALUES ('acme', holdfast.clock() - interval '1 hour');"
+        "CREATE VIEW held AS SELECT j.id, j.status, b.beat FROM jobs j JOIN beats b USING (tenant)"
+    )
+    watch = parse_watch({"table": "held", "heartbeat": "beat", "running": ["processing"]})
+    async with watching(database, watch) as (watcher, recorder):
+        looks = await watcher.step()
+    assert looks["held"] == Looked(stale=1, rescues=[])
+    assert [each.title for each in recorder.of(IncidentChanged)] == ["1 row of held stuck"]

@@ -149,8 +149,10 @@ def _show(watch: Watch, looked: Looked | str, *, dry: bool) -> None:
         return
     left = looked.stale if watch.action == "alert" or not dry else 0
     does = "would become" if dry else "became"
-    total = f"{MOST:,} or more" if looked.stale + len(looked.rescues) >= MOST else f"{max(left, len(looked.rescues)):,}"
-    show(f"{clean(watch.name)}: {total} stuck rows" + (", left alone" if watch.action == "alert" else ""))
+    found = min(max(left, len(looked.rescues)), MOST)
+    show(
+        f"{clean(watch.name)}: {telling.many(found, 'stuck row')}" + (", left alone" if watch.action == "alert" else "")
+    )
     for each in looked.rescues[:20]:
         sent = f", and a message {'would go' if dry else 'goes'} out: " if each.entry else ""
         body = "" if each.entry is None else str(each.entry["MessageBody"])[:200]

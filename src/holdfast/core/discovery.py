@@ -19,10 +19,13 @@ HEARTBEATS = ("heartbeat_at", "last_heartbeat_at", "last_heartbeat", "heartbeat"
 TOUCHED = ("updated_at", "modified_at", "updated", "last_modified", "changed_at", "updated_on")
 STARTED = ("started_at", "start_time", "claimed_at", "locked_at", "picked_at", "reserved_at", "started", "starts_at")
 _JOBLIKE = re.compile(r"(job|task|queue|work|export|import|run|process|delivery|message|webhook|event|outbox)", re.I)
+#: What is kept about jobs, and holds none.
+_RECORDS = re.compile(r"_(log|logs|statistics|stats|events|history|archive)$", re.I)
 #: Tables of other libraries, which look after their jobs themselves, and the page that says what to watch.
 LIBRARIES = {
     "procrastinate_jobs": ("Procrastinate", "docs/how-to/procrastinate.md"),
     "pgqueuer": ("PgQueuer", "docs/how-to/pgqueuer.md"),
+    "pgqueuer_schedules": ("PgQueuer", "docs/how-to/pgqueuer.md"),
     "django_celery_results_taskresult": ("Celery", "docs/how-to/celery.md"),
     "celery_taskmeta": ("Celery", "docs/how-to/celery.md"),
 }
@@ -50,6 +53,11 @@ class Proposal:
     doubts: Sequence[str]
     score: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be used as it is: nothing is left to be written in, and no library is to be asked first."""
+        return "?" not in str(list(self.entry.values())) and self.candidate.table not in LIBRARIES
+
 
 def propose(candidates: Sequence[Candidate]) -> list[Proposal]:
     """Entries for the tables that look like jobs, the likeliest first.
@@ -73,6 +81,8 @@ def _propose(found: Candidate) -> Proposal | None:
     heartbeat = _first(found.times, HEARTBEATS)
     touched, started = _first(found.times, TOUCHED), _first(found.times, STARTED)
     named_so = bool(_JOBLIKE.search(found.table))
+    if _RECORDS.search(found.table):
+        return None
     if not named_so and not (running and queued):
         return None
     if not running and not (named_so and (heartbeat or started)):
@@ -122,15 +132,15 @@ def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def as_toml(proposal: Proposal) -> str:
-    """The entry as it is written into holdfast.toml, with what must be seen to first."""
+    """The entry as it is written into holdfast.toml, with what must be seen to first; as a comment while it lacks
+    something."""
     found = proposal.candidate
     lines = [f"# {found.schema}.{found.table}: about {found.rows:,} rows; {found.status}: {_some(found.values)}"]
     lines += [f"# ? {doubt}" for doubt in proposal.doubts]
-    lines.append("[[watch]]")
-    lines += [f"{name} = {json.dumps(value)}" for name, value in proposal.entry.items()]
-    lines.append("stale_after = 600")
-    lines.append('action = "alert"  # "requeue" sends a message to queue_url, "mark" writes the status alone')
-    return "\n".join(lines)
+    entry = ["[[watch]]", *(f"{name} = {json.dumps(value)}" for name, value in proposal.entry.items())]
+    entry.append("stale_after = 600")
+    entry.append('action = "alert"  # "requeue" sends a message to queue_url, "mark" writes the status alone')
+    return "\n".join([*lines, *(entry if proposal.is_whole else [f"# {line}" for line in entry])])
 
 
 def _some(values: Sequence[str], most: int = 12) -> str:

@@ -6,6 +6,8 @@ told to people outside, so only what looks like a name in a program is taken: no
 space.
 """
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -71,7 +73,8 @@ def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
         fields = {**fields, "error": inner.get("message"), "error_type": inner.get("type") or inner.get("name")}
     headers = fields.get("headers")
     if isinstance(headers, dict):
-        fields = {**headers, **fields}
+        named = {"job_id": headers.get("id")} if "task" in headers else {}  # Celery's
+        fields = {**headers, **named, **fields}
     kind = _first(fields, _KIND)
     cause = _first(fields, _ERROR_TYPE)
     text = _first(fields, _ERROR_TEXT, is_text=True)
@@ -79,11 +82,21 @@ def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
 
 
 def _object(body: str) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
+    """The body as JSON, also where it was put into base64 once more, as Celery does for SQS."""
+    found = _json(body)
+    if found is None and len(body) % 4 == 0:
+        try:
+            found = _json(base64.b64decode(body, validate=True).decode())
+        except (binascii.Error, ValueError):
+            return {}
     return found if isinstance(found, dict) else {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...], *, is_text: bool = False) -> str:

@@ -129,8 +129,11 @@ BEGIN
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'error', format('there is no table %s', _name), 'name it as schema.table; see: holdfast watch discover';
         RETURN;
-    ELSIF _table.relkind NOT IN ('r', 'p') OR _table.nspname IN ('holdfast', 'pg_catalog') THEN
-        RETURN QUERY SELECT 'error', format('%s is no table of yours', _name), 'views, and the tables of Holdfast, are not watched';
+    ELSIF _table.relkind NOT IN ('r', 'p', 'v', 'm') OR _table.nspname IN ('holdfast', 'pg_catalog') THEN
+        RETURN QUERY SELECT 'error', format('%s is no table of yours', _name), 'name one of your own tables or views';
+        RETURN;
+    ELSIF _table.relkind IN ('v', 'm') AND spec ->> 'action' <> 'alert' THEN
+        RETURN QUERY SELECT 'error', format('%s is a view', _name), 'of a view people can only be told: action = "alert"';
         RETURN;
     END IF;
 
@@ -167,7 +170,7 @@ BEGIN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (%s) is of type %s', _name, _each.name, _each.role, _each.type),
                 'it must be timestamp with time zone, or without one';
-        ELSIF _each.role = 'id' AND NOT EXISTS (
+        ELSIF _each.role = 'id' AND _table.relkind IN ('r', 'p') AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_index i
             WHERE i.indrelid = _table.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
               AND i.indkey[0] = _each.attnum) THEN
@@ -207,7 +210,7 @@ BEGIN
         RETURN QUERY SELECT 'error', format('row level security hides rows of %s from %s', _name, current_user),
             format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user);
     END IF;
-    IF _bad THEN
+    IF _bad OR _table.relkind IN ('v', 'm') THEN -- what a view costs is its own matter
         RETURN;
     END IF;
 
@@ -512,6 +515,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', 'e11de2e51ba8dfa6ef87808512d709ac5af8c94cb92560b5d113df76b755e671');
+    VALUES (19, '019_watches', 'a921ef3266d2ae834c0aba403ceeebdf949146bd69ebbcf9868494c43e95f7cc');
 END
 $holdfast$;
