@@ -1,5 +1,6 @@
 """The watcher over tables of somebody else, with a real ledger and a real SQS server."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -213,6 +214,32 @@ async def test_while_sqs_is_away_rows_are_queued_and_messages_wait_and_people_ar
     async with watching(database, parse_watch({**GIVEN, "queue_url": queue})) as (watcher, _):
         await watcher.step(everything=True)
     assert len(await messages(queue)) == 1
+
+
+async def test_a_process_that_dies_after_sqs_has_answered_leaves_its_message_to_be_sent_again(
+    database: str, jobs: Session, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = add(jobs)
+    watch = parse_watch({**GIVEN, "queue_url": queue})
+    async with watching(database, watch) as (watcher, _):
+        call = watcher._ledger.call
+
+        async def dies(given: Any, **options: Any) -> Any:
+            if given.name == "settle_watch_messages":
+                raise asyncio.CancelledError
+            return await call(given, **options)
+
+        monkeypatch.setattr(watcher._ledger, "call", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await watcher.step()
+    assert [each["id"] for each in await messages(queue)] == [stuck]
+    async with watching(database, watch) as (other, _):
+        await other.step(everything=True)
+        assert await messages(queue) == [], "whoever took it has a minute"
+        advance(jobs, seconds(61))
+        await other.step(everything=True)
+        await other.step(everything=True)
+    assert [each["id"] for each in await messages(queue)] == [stuck]
 
 
 async def test_a_fifo_queue_gets_each_message_in_its_group(database: str, jobs: Session, sqs: LocalSqs) -> None:
