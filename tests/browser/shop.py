@@ -48,6 +48,7 @@ class Shop:
         self._count()
         self._schedule()
         self._sweep()
+        self._watch()
         return self
 
     def enqueue(self, kind: str, args: dict[str, Any], **opts: Any) -> UUID:
@@ -138,6 +139,22 @@ class Shop:
 
     def _sweep(self) -> None:
         self.conn.execute("UPDATE holdfast.monitors SET swept_at = holdfast.clock(), every = interval '1 hour'")
+
+    def _watch(self) -> None:
+        """Tables of other programs: one that is well but for two rows, and one that is gone."""
+        statement = (
+            "CREATE INDEX CONCURRENTLY exports_running ON public.exports (id) WHERE status = ANY ('{processing}')"
+        )
+        for watch in (
+            ("exports", "public.exports", "requeue", "10 min", 2, 1204, 3, None, statement),
+            ("imports", "app.imports", "alert", "1 hour", 0, 0, 0, "there is no table app.imports", None),
+        ):
+            self.conn.execute(
+                "INSERT INTO holdfast.watches (name, table_name, action, stale_after, stale, rescued, given_up,"
+                " problem, advice, every, looked_at)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '1 hour', holdfast.clock())",
+                watch,
+            )
 
 
 def _minute(at: datetime, back: int) -> list[tuple[Any, ...]]:

@@ -81,6 +81,15 @@ def test_home_says_what_is_wrong_and_since_when(visit: Callable[..., Watched], s
     expect(page.get_by_role("link", name="images", exact=True)).to_be_visible()
 
 
+def test_queues_show_the_tables_of_other_programs_beside_our_own(visit: Callable[..., Watched], shop: Shop) -> None:
+    page = visit("queues").page
+    expect(page.get_by_role("heading", name="Watched tables")).to_be_visible()
+    stuck = page.get_by_role("row", name=re.compile("public.exports"))
+    expect(stuck).to_contain_text("requeue after 10 min")
+    expect(stuck).to_contain_text("1,204")
+    expect(page.get_by_text("there is no table app.imports")).to_be_visible()
+
+
 def test_without_scripts_everything_can_be_read_and_links_work(visit: Callable[..., Watched], shop: Shop) -> None:
     page = visit("jobs?status=dead", java_script_enabled=False).page
     page.get_by_role("link", name="payment.capture").first.click()

@@ -1,4 +1,4 @@
-"""Queues: how long they wait, and who serves them; pause and resume."""
+"""Queues: how long they wait, and who serves them; pause and resume. Beside them the tables of other programs."""
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from holdfast.postgres import reads
 from holdfast.postgres.overview import QueueMinute, queue_series
+from holdfast.postgres.watches import list_watches
 from holdfast.web.auditing import audit_call
 from holdfast.web.dashboard.access import Acting, Form, Looking
 from holdfast.web.dashboard.charts import spark
@@ -27,6 +28,7 @@ async def queues(request: Request, caller: Looking) -> Response:
     services = services_of(request)
     found = await services.ledger.call(reads.list_queues(most=MOST_COUNTED))
     minutes = await services.ledger.call(queue_series())
+    watches = await services.ledger.call(list_watches())
     lines = last_hour(minutes, datetime.now(UTC))
     sparks = {
         name: spark(values, label=f"{sum(values):,} jobs of {name} succeeded within the last hour")
@@ -34,6 +36,7 @@ async def queues(request: Request, caller: Looking) -> Response:
     }
     return render(
         request, caller, "queues.html", title="Queues", queues=found, sparks=sparks, most=MOST_COUNTED,
+        watches=watches,
         sums={name: sum(values) for name, values in lines.items()},
     )  # fmt: skip
 
