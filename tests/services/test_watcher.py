@@ -400,6 +400,25 @@ async def test_a_table_that_is_gone_is_an_incident_and_stops_no_other(database: 
     assert {each.name: (each.stale, each.rescued) for each in part["watches"]} == {"gone": (0, 0), "jobs": (0, 1)}
 
 
+@pytest.mark.parametrize("at", ["find_watched", "rescue_watched"])
+async def test_a_table_that_goes_in_the_middle_of_a_look_is_told_as_one(
+    database: str, jobs: Session, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    add(jobs)
+    async with watching(database, parse_watch({**GIVEN, "action": "mark"})) as (watcher, recorder):
+        call = watcher._ledger.call
+
+        async def race(given: Any, **options: Any) -> Any:
+            if given.name == at:
+                jobs.execute("DROP TABLE jobs")
+            return await call(given, **options)
+
+        monkeypatch.setattr(watcher._ledger, "call", race)
+        await watcher.step()
+    (lost,) = recorder.of(WatchedTableLost)
+    assert "table public.jobs is not there any more" in lost.why
+
+
 async def test_what_is_open_about_a_watch_that_was_taken_out_is_over(database: str, jobs: Session) -> None:
     add(jobs)
     async with watching(database, parse_watch({**GIVEN, "action": "alert"})) as (watcher, _):

@@ -45,7 +45,7 @@ MODULES = (
 )  # fmt: skip
 NOW, ONE, TWO = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UUID(int=1), UUID(int=2)
 POLICY = Policy.parse("5/minute", name="contract")
-WATCH = Watch("stuck_things", "id", "status", "seen_at", ("running",), name="stuck_things")
+WATCH = Watch("holdfast.jobs", "id", "status", "heartbeat_at", ("running",), name="contract")
 JOB = NewJob(ONE, "q", "k", '{"a": 1}', priority=3)
 
 #: A call of each function that makes one.

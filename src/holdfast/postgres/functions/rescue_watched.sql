@@ -15,6 +15,10 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = spec ->> 'schema' AND c.relname = spec ->> 'table' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT coalesce(_types ?& ARRAY[spec ->> 'id', spec ->> 'status', spec ->> 'heartbeat'], false) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
+            'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
+    END IF;
     RETURN QUERY EXECUTE format(
         $query$
         WITH wanted AS MATERIALIZED (

@@ -19,6 +19,10 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = spec ->> 'schema' AND c.relname = spec ->> 'table' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT coalesce(_types ?& array_remove(ARRAY[spec ->> 'id', spec ->> 'status', spec ->> 'heartbeat', spec ->> 'since'], NULL), false) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
+            'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
+    END IF;
     SELECT string_agg(format('%L, t.%I', x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
     -- A timestamp without time zone is one of the table's own time zone.
     _silent := ARRAY(

@@ -78,6 +78,10 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = spec ->> 'schema' AND c.relname = spec ->> 'table' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT coalesce(_types ?& array_remove(ARRAY[spec ->> 'id', spec ->> 'status', spec ->> 'heartbeat', spec ->> 'since'], NULL), false) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
+            'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
+    END IF;
     SELECT string_agg(format('%L, t.%I', x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
     -- A timestamp without time zone is one of the table's own time zone.
     _silent := ARRAY(
@@ -272,6 +276,10 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = spec ->> 'schema' AND c.relname = spec ->> 'table' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT coalesce(_types ?& ARRAY[spec ->> 'id', spec ->> 'status', spec ->> 'heartbeat'], false) THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
+            'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
+    END IF;
     RETURN QUERY EXECUTE format(
         $query$
         WITH wanted AS MATERIALIZED (
@@ -515,6 +523,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', 'a921ef3266d2ae834c0aba403ceeebdf949146bd69ebbcf9868494c43e95f7cc');
+    VALUES (19, '019_watches', '9ac4d62432bd028cf26a9b60df83f31e92adb3bacc9e7ba3ad97b1988464e893');
 END
 $holdfast$;
