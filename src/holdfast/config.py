@@ -25,7 +25,7 @@ from holdfast.core.lease import LeaseTimings
 from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
-from holdfast.notify.addresses import check_webhook
+from holdfast.notify.addresses import check_runbook, check_webhook
 from holdfast.postgres.dsn import is_of_supabase, supabase_project
 from holdfast.postgres.rest import rest_address
 from holdfast.postgres.supabase import project_ref
@@ -172,6 +172,9 @@ class Settings(BaseModel):
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
+    runbook_url: str | None = Field(
+        None, description="Where you serve the runbook (docs/operations/runbook.md): alerts then link to what to do."
+    )
     supabase_url: str | None = Field(
         None, description="A Supabase project's address (https://ID.supabase.co): the ledger over HTTPS."
     )
@@ -285,6 +288,13 @@ class Settings(BaseModel):
     def _is_webhook(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             _checked(check_webhook, value.get_secret_value())
+        return value
+
+    @field_validator("runbook_url")
+    @classmethod
+    def _is_linkable(cls, value: str | None) -> str | None:
+        if value is not None:
+            _checked(check_runbook, value)
         return value
 
     @field_validator("supabase_service_key", "supabase_access_token")

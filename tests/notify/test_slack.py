@@ -1,5 +1,6 @@
 """Slack: what is sent, and what becomes of each way in which it can answer, over real HTTP."""
 
+import asyncio
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import SecretStr
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_webhook
 from holdfast.notify.channel import Again, Broken, Delivered, Outcome
+from holdfast.notify.log import LogChannel
 from holdfast.notify.slack import SlackChannel, classify, render
 from tests.notify.slack_server import SlackServer
 
@@ -112,3 +114,17 @@ def test_what_cannot_be_a_webhook_is_refused_without_being_repeated(url: str) ->
 @pytest.mark.parametrize("url", ["https://hooks.slack.com/services/T/B/x", "https://chat.example.org/hooks/x"])
 def test_a_webhook_is_taken(url: str) -> None:
     check_webhook(url)
+
+
+def test_an_alert_links_to_what_to_do_about_it_and_its_end_does_not() -> None:
+    content = {**CONTENT, "runbook": "dead_letters"}
+    told = json.dumps(render("first", content, "https://docs.example.com/runbook/"))
+    assert "<https://docs.example.com/runbook/#dead_letters|What to do>" in told
+    assert "What to do" not in json.dumps(render("resolved", content, "https://docs.example.com/runbook/"))
+    assert "What to do" not in json.dumps(render("first", content))
+
+
+def test_the_log_names_the_runbook_too(caplog: pytest.LogCaptureFixture) -> None:
+    log = LogChannel(runbook="https://docs.example.com/runbook/")
+    asyncio.run(log.send("first", {"title": "it hangs", "runbook": "database"}))
+    assert "it hangs (https://docs.example.com/runbook/#database)" in caplog.text

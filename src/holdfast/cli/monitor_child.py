@@ -43,12 +43,12 @@ def command(plan: MonitorPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     return ("-m", "holdfast.cli.monitor_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
 
 
-def _channels(slack: str | None) -> dict[str, Channel]:
+def _channels(slack: str | None, runbook: str | None) -> dict[str, Channel]:
     if slack is None:
-        return {"log": LogChannel()}
+        return {"log": LogChannel(runbook=runbook)}
     from holdfast.notify.slack import SlackChannel
 
-    return {"slack": SlackChannel(SecretStr(slack))}
+    return {"slack": SlackChannel(SecretStr(slack), runbook=runbook)}
 
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
@@ -72,7 +72,7 @@ async def _run(plan: MonitorPlan, settings: Settings) -> None:
     monitors = Monitors(
         plan.dsn,
         monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
-        _channels(plan.slack),
+        _channels(plan.slack, settings.runbook_url),
         Sinks([LogSink()]),
         new_id=new_id,
         turned=Progress(link).made,

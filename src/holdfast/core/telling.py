@@ -149,7 +149,7 @@ _BEFORE = {Reason.RESOLVED: "Resolved: ", Reason.REPEAT: "Still there: "}
 
 
 def content(decision: Decision) -> dict[str, Any]:
-    """What is told: {title, lines, command}."""
+    """What is told: {title, lines, command, runbook}, the last the place on the runbook that it leads to."""
     incident, is_over = decision.incident, decision.reason is Reason.RESOLVED
     details = {} if decision.finding is None or is_over else decision.finding.details
     lines: list[Sequence[str]] = list(details.get("lines", []))
@@ -160,7 +160,16 @@ def content(decision: Decision) -> dict[str, Any]:
     if incident is not None and incident.arrivals and decision.reason in (Reason.WORSE, Reason.RESOLVED):
         lines.append(["in all", f"{incident.arrivals + (decision.finding.arrived if decision.finding else 0):,}"])
     told = f"{_BEFORE.get(decision.reason, '')}{title(decision)}"
-    return {"title": told, "lines": lines, "command": details.get("command")}
+    return {"title": told, "lines": lines, "command": details.get("command"), "runbook": place(decision)}
+
+
+#: Kinds of incidents, each with a place of its name on docs/operations/runbook.md.
+KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN, EXPIRING)
+
+
+def place(decision: Decision) -> str:
+    """Where the runbook tells what to do: each kind has its place there, and each health check."""
+    return decision.key if decision.kind == FAILING else decision.kind
 
 
 #: Incidents that a digest names.

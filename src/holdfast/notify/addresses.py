@@ -1,6 +1,8 @@
 """What a channel's address must look like; known before anything is sent."""
 
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 from holdfast.errors import ConfigurationError
 
@@ -24,3 +26,25 @@ def check_webhook(url: str) -> None:
         raise ConfigurationError(
             "SLACK_WEBHOOK_URL lacks its path; copy the whole address, https://hooks.slack.com/services/T.../B.../..."
         )
+
+
+def check_runbook(url: str) -> None:
+    """Raise `ConfigurationError` for what cannot be linked to.
+
+    >>> check_runbook("wiki/jobs")
+    Traceback (most recent call last):
+    holdfast.errors.ConfigurationError: runbook_url is 'wiki/jobs'; it must be an address, https://...
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or set(url) & set("<>|# "):
+        raise ConfigurationError(f"runbook_url is {url[:100]!r}; it must be an address, https://...")
+
+
+def runbook_of(base: str | None, content: Mapping[str, Any]) -> str | None:
+    """The address of what to do about an incident, where it is known where the runbook is served.
+
+    >>> runbook_of("https://docs.example.com/runbook/", {"runbook": "database"})
+    'https://docs.example.com/runbook/#database'
+    """
+    place = content.get("runbook")
+    return f"{base}#{quote(str(place))}" if base and place else None

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from holdfast.notify.addresses import check_webhook
+from holdfast.notify.addresses import check_webhook, runbook_of
 from holdfast.notify.channel import Again, Broken, Delivered, Outcome
 
 #: Slack's limits, in characters; and seconds that a post may take.
@@ -27,11 +27,11 @@ LONGEST_RETRY_AFTER = 3600.0
 _EMOJI = {"first": ":rotating_light:", "worse": ":rotating_light:", "resolved": ":white_check_mark:"}
 
 
-def render(reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def render(reason: str, content: Mapping[str, Any], runbook: str | None = None) -> dict[str, Any]:
     """The message as Block Kit, with a text for notifications and screen readers.
 
-    content: {title, lines: [[name, value]], command}. Everything in it is shown as plain text or escaped, so that
-    nothing from a job can mention people or make a link.
+    content: {title, lines: [[name, value]], command, runbook}; `runbook`: where that is served. Everything in it is
+    shown as plain text or escaped, so that nothing from a job can mention people or make a link.
     """
     title = str(content.get("title", ""))
     lines: Sequence[Sequence[str]] = content.get("lines") or []
@@ -45,6 +45,10 @@ def render(reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
     if command:
         text = f"```{_escape(str(command))}```"
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, MOST_TEXT), "verbatim": True}})
+    what_to_do = runbook_of(runbook, content)
+    if what_to_do and reason != "resolved":
+        text = f"<{_escape(what_to_do)}|What to do>"
+        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}})
     mark = _EMOJI.get(reason, "")
     return {"text": f"{mark} {_escape(_cut(title, MOST_TEXT))}".strip(), "blocks": blocks}
 
@@ -54,8 +58,9 @@ class SlackChannel:
 
     name = "slack"
 
-    def __init__(self, webhook: SecretStr, *, deadline: float = DEADLINE) -> None:
+    def __init__(self, webhook: SecretStr, *, runbook: str | None = None, deadline: float = DEADLINE) -> None:
         check_webhook(webhook.get_secret_value())
+        self._runbook = runbook
         self._webhook = webhook
         self._deadline = deadline
         self._http = httpx.AsyncClient(timeout=deadline, follow_redirects=False)
@@ -65,7 +70,7 @@ class SlackChannel:
         # The text of these errors may hold the address, and with it the secret.
         try:
             async with asyncio.timeout(self._deadline):  # the client's own holds for each part of an answer
-                return await self._post(render(reason, content))
+                return await self._post(render(reason, content, self._runbook))
         except (TimeoutError, httpx.TimeoutException):
             return Again(f"Slack did not answer within {self._deadline:g} s")
         except httpx.HTTPError as error:
