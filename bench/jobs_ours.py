@@ -11,12 +11,17 @@ import psycopg
 
 from bench.jobs_app import noop, sleep
 from holdfast import Holdfast
+from holdfast.core.bell import Bell
 from holdfast.handles import JobKind
+from holdfast.postgres import calls
+from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.bell_lines import BellLines
 
 DSN = sys.argv[1]
 PAYLOAD = "x" * 185
 
 hf = Holdfast(DSN)
+lines_by_ledger: dict[AsyncLedger, BellLines] = {}
 ours = JobKind(hf, noop.kind)
 sleeping = JobKind(hf, sleep.kind)
 
@@ -37,6 +42,13 @@ async def answer(what: dict[str, Any]) -> dict[str, float]:
         case "one":
             for _ in range(count):
                 await ours.enqueue(payload=PAYLOAD)
+        case "unheard":
+            # What NOTIFY would tell is not told: the bell over SQS is all that there is.
+            client = await hf._open()
+            lines = lines_by_ledger.setdefault(client.ledger, BellLines(client.ledger, hf.settings.bell_routes()))
+            for _ in range(count):
+                await client.ledger.call(calls.enqueue_many([ours.prepare(payload=PAYLOAD)]))
+                assert (await lines.ring([Bell("bench")])).sent == 1
         case "callers":
             numbers = itertools.count()
 

@@ -121,6 +121,9 @@ FROM_FUNCTIONS = {
         "change_redrive",
         "list_redrives",
         "discard_dead_letters",
+        "last_sweep",
+        "oldest_transaction",
+        "prune_letters",
     ),
     "013_health": (
         "note_job_stats",
@@ -137,6 +140,15 @@ FROM_FUNCTIONS = {
         "health_report",
     ),
     "016_examination": ("describe_schema", "offer_stale_jobs"),
+    "017_dashboard": (
+        "sessions",
+        "guard_audit_log",
+        "audit_log",
+        "bulk_operations",
+        "search_jobs",
+        "count_matching_jobs",
+        "step_bulk_operation",
+    ),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature

@@ -70,14 +70,15 @@ histogram_quantile(0.95, sum by (le, queue) (rate(holdfast_job_wait_seconds_buck
 ```
 """
 
+SERVICE = "Workers and monitors, on their probe port"
+
 
 def page() -> str:
     bounds = ", ".join(f"{bound:g}" for bound in BOUNDS if bound >= LEAST_BOUND)
     tail = f"\nHistograms have the bounds {bounds} seconds.\n"
-    cluster, process = (
-        _table([each for each in ALL if each.scope is scope]) for scope in (Scope.CLUSTER, Scope.PROCESS)
-    )
-    return f"{HEAD}{MIDDLE}\n## Cluster\n\n{cluster}\n## Processes\n\n{process}{tail}"
+    titles = {Scope.CLUSTER: "Cluster", Scope.PROCESS: "Processes of the API", Scope.SERVICE: SERVICE}
+    tables = [f"\n## {titles[scope]}\n\n{_table([each for each in ALL if each.scope is scope])}" for scope in Scope]
+    return f"{HEAD}{MIDDLE}{''.join(tables)}{tail}"
 
 
 def _table(metrics: list[Metric]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits, parse_queue_limits
@@ -26,6 +26,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.errors import ConfigurationError
 from holdfast.notify.addresses import check_runbook, check_webhook
+from holdfast.notify.several import Addresses
 from holdfast.postgres.dsn import is_of_supabase, supabase_project
 from holdfast.postgres.rest import rest_address
 from holdfast.postgres.supabase import project_ref
@@ -45,6 +46,11 @@ SECRETS = frozenset(
         "database_url",
         "api_key",
         "slack_webhook_url",
+        "webhook_url",
+        "webhook_secret",
+        "pagerduty_key",
+        "apprise_urls",
+        "deadman_url",
         "supabase_service_key",
         "supabase_access_token",
         "supabase_db_password",
@@ -93,6 +99,11 @@ class Settings(BaseModel):
         7 * 86400.0, ge=0, description="How long succeeded and cancelled jobs are kept; 7 days."
     )
     keep_dead: float = Field(90 * 86400.0, ge=0, description="How long dead jobs are kept; 90 days.")
+    keep_incidents: float = Field(
+        90 * 86400.0,
+        ge=86400,
+        description="How long incidents that are over, and dead letters that were decided about, are kept; 90 days.",
+    )
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8484, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
     api_timeout: float = Field(
@@ -106,6 +117,14 @@ class Settings(BaseModel):
         ("draft-11",),
         description="Dialects of the fields that tell callers what is left, comma-separated: draft-11 (RateLimit,"
         " RateLimit-Policy), legacy (X-RateLimit-*), or none.",
+    )
+    read_only: bool = Field(
+        False, description="Whether the API and the dashboard only show: nothing is changed through them."
+    )
+    redact: tuple[str, ...] = Field(
+        (),
+        description="Further names of values that the dashboard never shows, comma-separated; those that sound like"
+        " secrets (password, token, ...) it hides anyway.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
@@ -175,6 +194,28 @@ class Settings(BaseModel):
     runbook_url: str | None = Field(
         None, description="Where you serve the runbook (docs/operations/runbook.md): alerts then link to what to do."
     )
+    webhook_url: SecretStr | None = Field(
+        None, description="A webhook of your own, where incidents are told as JSON (see Dead letters, SQS and Slack)."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="The key that what is posted there is signed with, as Standard Webhooks says."
+    )
+    pagerduty_key: SecretStr | None = Field(
+        None, description="The integration key of a service of PagerDuty (Events API v2), where incidents are alerts."
+    )
+    pagerduty_url: str = Field(
+        "https://events.pagerduty.com/v2/enqueue", description="Where PagerDuty's Events API answers."
+    )
+    apprise_urls: SecretStr | None = Field(
+        None,
+        description="Services by their Apprise URLs, comma-separated, where incidents are told; needs apprise.",
+    )
+    deadman_url: SecretStr | None = Field(
+        None, description="An address that the monitors ask each minute while all is well, for a dead man's switch."
+    )
+    repeat_interval: float = Field(
+        3600.0, ge=60, description="An incident that nobody has acknowledged is told again after this, then rarer."
+    )
     supabase_url: str | None = Field(
         None, description="A Supabase project's address (https://ID.supabase.co): the ledger over HTTPS."
     )
@@ -208,6 +249,7 @@ class Settings(BaseModel):
     @field_validator(
         "queues",
         "kinds",
+        "redact",
         "trusted_proxies",
         "rate_limit_headers",
         "dlq_urls",
@@ -297,6 +339,14 @@ class Settings(BaseModel):
             _checked(check_runbook, value)
         return value
 
+    @field_validator("webhook_url", "deadman_url")
+    @classmethod
+    def _is_own_webhook(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            setting = f"{PREFIX}{(info.field_name or '').upper()}"
+            _checked(check_webhook, value.get_secret_value(), setting=setting)
+        return value
+
     @field_validator("supabase_service_key", "supabase_access_token")
     @classmethod
     def _is_trimmed(cls, value: SecretStr | None) -> SecretStr | None:
@@ -360,6 +410,16 @@ class Settings(BaseModel):
         """Which queue of SQS is rung for which queue."""
         return BellRoutes(self.sqs_queue_url, self.bell_queues)
 
+    def alert_addresses(self) -> Addresses:
+        """Where incidents are told."""
+        secrets = (
+            None if each is None else each.get_secret_value()
+            for each in (self.slack_webhook_url, self.webhook_url, self.webhook_secret, self.pagerduty_key)
+        )
+        slack, webhook, webhook_secret, pagerduty = secrets
+        apprise = None if self.apprise_urls is None else self.apprise_urls.get_secret_value()
+        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, self.runbook_url)
+
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""
         return Limits(queues=dict(map(parse_queue_limits, self.health_queues)))
@@ -382,6 +442,7 @@ class Settings(BaseModel):
             "sweep_interval": self.sweep_interval,
             "keep_finished": self.keep_finished,
             "keep_dead": self.keep_dead,
+            "keep_incidents": self.keep_incidents,
             "bells": self.bell_routes(),
             "timings": LeaseTimings(beat_interval=self.beat_interval, lost_after=self.lost_after),
         }

@@ -22,12 +22,22 @@ class WorkerStarted:
 
 
 @dataclass(frozen=True)
+class JobsClaimed:
+    """A claim was answered after `seconds`. `jobs`: queue and kind of each that it brought."""
+
+    jobs: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class WorkerStopped:
-    """A worker has ended. `reason`: drained, gone, fenced. `released`: leases given back unfinished."""
+    """A worker has ended. `reason`: drained, gone, leftovers. `released`: runs that had not ended when its drain was
+    over. `seconds`: how long it took from when it was told."""
 
     worker_id: UUID
     reason: str
     released: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -287,6 +297,7 @@ class RateLimiterSwitched:
 
 Event = (
     WorkerStarted
+    | JobsClaimed
     | WorkerStopped
     | WorkerCondemned
     | WorkerMarkedGone

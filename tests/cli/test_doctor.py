@@ -30,6 +30,7 @@ from tests.cli.command import Answer, eventually, holdfast_here, running
 from tests.cli.test_up import address, ready
 from tests.cli.test_worker import APP
 from tests.services.helpers import until
+from tests.sqs.local import LocalSqs
 from tests.web.support import QUICK, api_over, frozen
 
 
@@ -112,12 +113,12 @@ async def test_while_postgres_stands_still_it_says_exactly_that(folder: Path) ->
             with frozen(postgres):
                 await until(lambda: api.services.watch.health().status is Status.FAIL)
                 where = {"DATABASE_URL": postgres.dsn, "HOLDFAST_URL": url}
-                answer = await asyncio.to_thread(verify, folder, "--json", "--timeout", "0.5", **where)
+                answer = await asyncio.to_thread(verify, folder, "--json", "--timeout", "1.5", **where)
                 jobs = await api.client.get("/api/jobs")
     assert answer.code == 3
     database = finding(answer, "database.answers")
     assert database["unreachable"]
-    assert "did not answer a ping within 0.5 s" in database["found"]
+    assert "did not answer a ping within 1.5 s" in database["found"]
     assert finding(answer, "api.answers")["verdict"] == "pass"
     assert finding(answer, "health.status")["found"].startswith("503, fail: database: it does not answer")
     assert finding(answer, "jobs.end_to_end")["verdict"] == "skip"
@@ -189,3 +190,29 @@ def test_warnings_end_with_an_exit_code_of_their_own_where_they_count(folder: Pa
         conn.execute("UPDATE holdfast.workers SET seen_at = holdfast.clock() - interval '9 s', lost_after = '25 s'")
         codes = [doctor(folder, "--only", "workers.beats", *more, **where).code for more in ([], ["--fail-on", "warn"])]
     assert codes == [0, 4]
+
+
+@pytest.mark.parametrize("line", ["jobs.end_to_end", "e2e.death"])
+def test_a_doctor_that_is_told_to_end_takes_its_canary_with_it(line: str, folder: Path, database: str) -> None:
+    """As a job of CI that runs out of time: nobody would ever clear a dead canary away."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            'SELECT holdfast.register_worker(gen_random_uuid(), \'{"queues": ["default"], "kinds": [], "slots": 3}\')'
+        )
+        command = ("doctor", "--e2e", "--only", line, "--url", "http://127.0.0.1:1")
+        with running(*command, cwd=folder, DATABASE_URL=database) as made:
+            eventually(lambda: conn.execute("SELECT FROM holdfast.jobs WHERE status = 'queued'").fetchall())
+            made.process.terminate()
+            assert made.ends() == 130, made.explain()
+        left = conn.execute("SELECT status FROM holdfast.jobs WHERE kind = 'holdfast.canary'").fetchall()
+    assert set(left) == {("cancelled",)}
+
+
+def test_without_a_service_a_queue_that_is_tagged_for_bells_is_known_as_one(
+    folder: Path, database: str, sqs: LocalSqs
+) -> None:
+    answer = verify(
+        folder, "--json", "--only", "sqs.queues", DATABASE_URL=database, SQS_QUEUE_URL=sqs.url("holdfast-bells")
+    )
+    assert verdicts(answer)["sqs.bells.answers"] == "pass"
+    assert verdicts(answer)["sqs.bells.redrive"] == "pass"

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.command import Running, eventually, holdfast, running
 from tests.cli.test_up import address, child_pid, ready
 from tests.cli.test_worker import APP
+from tests.support import Session, enqueue
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def status(url: str) -> int:
     return httpx.get(url, timeout=5).status_code
 
 
-def test_a_worker_answers_each_probe_and_shows_its_processes(folder: Path, database: str) -> None:
+def test_a_worker_answers_each_probe_and_shows_its_processes_and_what_they_count(
+    folder: Path, database: str, conn: Session
+) -> None:
     with service("worker", "tasks:hf", folder=folder, database=database) as made:
         url = port_of(made)
         eventually(lambda: status(f"{url}/startupz") == 200, made.explain)
@@ -46,6 +49,10 @@ def test_a_worker_answers_each_probe_and_shows_its_processes(folder: Path, datab
         shown = httpx.get(f"{url}/metrics").text
         assert 'holdfast_supervised_processes{process="worker-1"} 1.0' in shown
         assert 'holdfast_supervised_starts_total{process="monitors"} 1.0' in shown
+        enqueue(conn, kind="add", args={"a": 1, "b": 2})
+        claimed = 'holdfast_jobs_claimed_total{kind="add",queue="default"} 1.0'
+        eventually(lambda: claimed in httpx.get(f"{url}/metrics").text, made.explain)
+        assert 'holdfast_claim_seconds_bucket{le="+Inf"}' in httpx.get(f"{url}/metrics").text
         assert status(f"{url}/api/health") == 404
         assert httpx.post(f"{url}/livez").status_code == 405
         assert holdfast("probe", f"{url}/livez", cwd=folder).code == 0

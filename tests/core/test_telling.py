@@ -16,7 +16,7 @@ def test_dead_jobs_are_told_with_the_command_to_look_at_one() -> None:
     finding = telling.letters(GROUP)
     content = telling.content(Decision(Reason.FIRST, "dead_letters", "f", finding, None, Action.OPEN))
     assert content == {
-        "title": "3 jobs of send (ValueError) went dead on mail",
+        "title": "5 jobs of send (ValueError) went dead on mail",
         "lines": [
             ["what", "send (ValueError)"],
             ["where", "mail"],
@@ -26,7 +26,7 @@ def test_dead_jobs_are_told_with_the_command_to_look_at_one() -> None:
             ["for example job", "id-1"],
         ],
         "command": "holdfast jobs show id-1\nholdfast dlq list --group f\nholdfast dlq redrive --group f --dry-run",
-        "runbook": "dead_letters",
+        "place": "dead_letters",
     }
 
 
@@ -36,13 +36,13 @@ def test_a_resolved_notice_says_how_long_it_lasted_and_how_many_there_were() -> 
         "title": "Resolved: 3 jobs of send died",
         "lines": [["open for", "1.5 h"], ["in all", "3"]],
         "command": None,
-        "runbook": "dead_letters",
+        "place": "dead_letters",
     }
 
 
 def test_a_failing_check_leads_to_its_own_place_on_the_runbook() -> None:
     finding = telling.failing(Check("database", Status.FAIL, "it does not answer"))
-    assert telling.content(Decision(Reason.FIRST, finding.kind, finding.key, finding, None))["runbook"] == "database"
+    assert telling.content(Decision(Reason.FIRST, finding.kind, finding.key, finding, None))["place"] == "database"
 
 
 def test_a_state_arrives_once() -> None:

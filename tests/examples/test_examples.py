@@ -19,7 +19,9 @@ import pytest
 from psycopg import conninfo
 
 from tests.cli.command import environment, eventually
-from tests.support import Session, calm, row, rows
+from tests.notify.slack_server import SlackServer
+from tests.sqs.local import LocalSqs
+from tests.support import Session, advance, calm, row, rows, seconds
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -69,9 +71,9 @@ class Example:
         self._url = as_url(database)
         self.programs: list[Program] = []
 
-    def start(self, *command: str) -> Program:
+    def start(self, *command: str, **given: str) -> Program:
         log = self._logs / f"{len(self.programs)}.log"
-        self.programs.append(Program(command, self.folder, log, DATABASE_URL=self._url, **QUICK))
+        self.programs.append(Program(command, self.folder, log, DATABASE_URL=self._url, **(given or QUICK)))
         return self.programs[-1]
 
     def run(self, *command: str) -> str:
@@ -247,10 +249,43 @@ def order(port: int, cents: int) -> int:
     return number
 
 
+@of("dead-letters")
+def test_what_died_of_three_causes_is_told_three_times_and_redriven(
+    example: Example, conn: Session, sqs: LocalSqs
+) -> None:
+    slack, name = SlackServer(), f"orders-{os.getpid()}"
+    given = {
+        "SQS_QUEUE_URL": sqs.url(name), "HOLDFAST_DLQ_CAPTURE": f"{name}-dlq", "HOLDFAST_DLQ_INTERVAL": "1",
+        "SLACK_WEBHOOK_URL": slack.webhook, "JOBS": "40", "MESSAGES": "60",
+    }  # fmt: skip
+    try:
+        assert example.start("shop", "break", **given).process.wait(60) == 0, example.explain()
+        example.start("holdfast", "worker", "shop", **given)
+        eventually(lambda: status(conn) == {"dead": 40}, example.explain)
+        advance(conn, seconds(16))
+        expected = {
+            f"30 messages of ship (AddressUnknown) in {name}-dlq",
+            f"30 messages of ship (OutOfStock) in {name}-dlq",
+            "40 jobs of charge (PaymentServiceDown) went dead on payments",
+        }
+        eventually(lambda: expected <= {*slack.titles}, lambda: f"{slack.titles}\n{example.explain()}")
+        assert "PaymentServiceDown" in example.run("holdfast", "dlq", "groups")
+        example.run("shop", "mend")
+        redrive = ("holdfast", "dlq", "redrive", "--cause", "PaymentServiceDown", "--canary", "10", "--yes")
+        assert "done: 40 succeeded" in example.run(*redrive)
+        all_done(conn, 40, example)
+        advance(conn, seconds(16))
+        over = "Resolved: 40 jobs of charge (PaymentServiceDown) went dead on payments"
+        eventually(lambda: over in slack.titles, lambda: f"{slack.titles}\n{example.explain()}")
+        assert "open for" in str(slack.posts[slack.titles.index(over)])
+    finally:
+        slack.close()
+
+
 def test_every_example_has_a_readme_whose_commands_a_test_runs() -> None:
     source = Path(__file__).read_text()
     folders = sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__")
-    assert len(folders) == 3
+    assert len(folders) == 4
     for folder in folders:
         readme = (folder / "README.md").read_text()
         assert f'@of("{folder.name}")' in source

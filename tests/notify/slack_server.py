@@ -12,6 +12,9 @@ class SlackServer:
 
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        self.gets = 0
         self._answer: tuple[int, str, dict[str, str]] | str = (200, "ok", {})
         self._free = threading.Event()
         outer = self
@@ -20,6 +23,13 @@ class SlackServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer._handle(self, body)
+
+            def do_GET(self) -> None:
+                outer.gets += 1
+                assert isinstance(outer._answer, tuple)
+                self.send_response(outer._answer[0])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -75,8 +85,10 @@ class SlackServer:
             return
         assert isinstance(self._answer, tuple)
         status, text, headers = self._answer
-        if status == 200:
+        if status < 300:
             self.posts.append(json.loads(body))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            self.bodies.append(body)
         handler.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(text))}.items():
             handler.send_header(name, value)

@@ -7,9 +7,11 @@ import pytest
 from pydantic import SecretStr
 
 from holdfast.errors import ConfigurationError
+from holdfast.notify import pagerduty
 from holdfast.notify.addresses import check_webhook
 from holdfast.notify.channel import Again, Broken, Delivered, Outcome
-from holdfast.notify.log import LogChannel
+from holdfast.notify.runbook import with_runbook
+from holdfast.notify.several import Addresses, make_channels
 from holdfast.notify.slack import SlackChannel, classify, render
 from tests.notify.slack_server import SlackServer
 
@@ -117,14 +119,17 @@ def test_a_webhook_is_taken(url: str) -> None:
 
 
 def test_an_alert_links_to_what_to_do_about_it_and_its_end_does_not() -> None:
-    content = {**CONTENT, "runbook": "dead_letters"}
-    told = json.dumps(render("first", content, "https://docs.example.com/runbook/"))
+    content = with_runbook("https://docs.example.com/runbook/", {**CONTENT, "place": "dead_letters"})
+    told = json.dumps(render("first", content))
     assert "<https://docs.example.com/runbook/#dead_letters|What to do>" in told
-    assert "What to do" not in json.dumps(render("resolved", content, "https://docs.example.com/runbook/"))
-    assert "What to do" not in json.dumps(render("first", content))
+    assert "What to do" not in json.dumps(render("resolved", content))
+    assert "What to do" not in json.dumps(render("first", CONTENT))
 
 
-def test_the_log_names_the_runbook_too(caplog: pytest.LogCaptureFixture) -> None:
-    log = LogChannel(runbook="https://docs.example.com/runbook/")
-    asyncio.run(log.send("first", {"title": "it hangs", "runbook": "database"}))
+def test_every_channel_leads_to_the_runbook_where_it_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    told = {"title": "it hangs", "place": "database", "incident": "1"}
+    (log,) = make_channels(Addresses(runbook="https://docs.example.com/runbook/")).values()
+    asyncio.run(log.send("first", told))
     assert "it hangs (https://docs.example.com/runbook/#database)" in caplog.text
+    event = pagerduty.render("key", "first", with_runbook("https://docs.example.com/runbook/", told))
+    assert event["links"] == [{"href": "https://docs.example.com/runbook/#database", "text": "What to do"}]

@@ -299,9 +299,9 @@ def test_bookkeeping_is_forgotten_in_time(conn: Session) -> None:
         for each in taken:
             conn.execute("SELECT holdfast.settle_notification(%s, NULL, NULL)", (each["id"],))
     advance(conn, timedelta(days=89))
-    assert row(conn, "SELECT holdfast.prune_bookkeeping() AS n")["n"] == 0
+    assert row(conn, "SELECT holdfast.prune_letters() AS n")["n"] == 0
     advance(conn, timedelta(days=2))
-    assert row(conn, "SELECT holdfast.prune_bookkeeping() AS n")["n"] == 4
+    assert row(conn, "SELECT holdfast.prune_letters() AS n")["n"] == 4
     assert letters(conn) == notifications(conn) == rows(conn, "SELECT * FROM holdfast.incidents") == []
 
 

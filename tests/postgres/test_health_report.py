@@ -204,6 +204,43 @@ def test_stuck_jobs_are_counted_by_reason(conn: Session) -> None:
     assert report(conn)["stale"] == {"count": 1, "reasons": {"worker_gone": 1}}
 
 
+def letters(conn: Session, source: str, queue: str, many: int, *, age: float = 0.0, gone: bool = False) -> None:
+    conn.execute(
+        "INSERT INTO holdfast.dead_letters (id, source, queue, key, fingerprint, sent_at, first_seen_at, last_seen_at,"
+        "   gone_at)"
+        " SELECT gen_random_uuid(), %s, %s, gen_random_uuid()::text, 'f', holdfast.clock() - %s, holdfast.clock(),"
+        "   holdfast.clock(), CASE WHEN %s THEN holdfast.clock() END FROM generate_series(1, %s)",
+        (source, queue, seconds(age), gone, many),
+    )
+
+
+def test_messages_in_dead_letter_queues_are_told_by_queue_and_dead_jobs_are_none(conn: Session) -> None:
+    letters(conn, "job", "mail", 3)
+    letters(conn, "sqs", "orders-dlq", 2, age=90.0)
+    letters(conn, "sqs", "orders-dlq", 1, age=600.0, gone=True)
+    letters(conn, "sqs", "big-dlq", 1500)
+    found = report(conn)
+    assert found["letters"] == 1001
+    told = {each["name"]: each for each in found["letter_queues"]}
+    assert {name: each["letters"] for name, each in told.items()} == {"orders-dlq": 2, "big-dlq": 1001}
+    assert told["big-dlq"]["oldest"] < 90 <= told["orders-dlq"]["oldest"] < 600
+
+
+def test_the_longest_silence_of_a_queue_s_runs_is_told(conn: Session) -> None:
+    worker = register(conn)
+    enqueue(conn)
+    claim_one(conn, worker)
+    advance(conn, seconds(70))
+    enqueue(conn)
+    claim_one(conn, worker)
+    conn.execute(
+        "UPDATE holdfast.jobs SET heartbeat_at = holdfast.clock() - interval '40 s'"
+        " WHERE claimed_at < holdfast.clock() - interval '1 min'"
+    )
+    found = queue(conn)
+    assert 40 <= found["longest_silence"] < 70 <= found["longest_run"]
+
+
 def test_a_monitor_tells_how_often_it_sweeps_and_when_it_did(conn: Session) -> None:
     conn.execute("UPDATE holdfast.monitors SET every = '5 s', swept_at = holdfast.clock() WHERE name = 'prune'")
     advance(conn, seconds(30))

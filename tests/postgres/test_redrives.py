@@ -178,7 +178,7 @@ def test_a_letter_in_quarantine_is_sent_by_its_id(conn: Session) -> None:
 
 
 def test_a_message_that_comes_back_is_linked_to_the_letter_that_was_sent(conn: Session) -> None:
-    note(conn, {"key": "m"})
+    note(conn, {"key": "m", "job_id": "0"})
     redrive, _ = begin(conn, {})
     claim(conn)
     (message,) = rows(conn, "SELECT * FROM holdfast.take_redrive_messages(%s, %s, 10)", redrive, OWNER)
@@ -248,3 +248,16 @@ def test_a_foreign_message_that_names_a_job_of_ours_shows_that_job_s_error(conn:
     assert {each["source"] for each in found} == {"job", "sqs"}
     assert {each["job_error"]["type"] for each in found} == {"ValueError"}
     assert row(conn, "SELECT * FROM holdfast.show_letter('no uu')")["job_error"] is None
+
+
+def test_an_old_redrive_is_forgotten_and_what_is_still_there_is_not(conn: Session) -> None:
+    note(conn, {"key": "m"}, {"key": "n"})
+    (letter, _) = rows(conn, "SELECT id::text FROM holdfast.dead_letters")
+    redrive, _ = begin(conn, {"ids": [letter["id"]]})
+    change(conn, redrive, "cancel")
+    conn.execute("SELECT holdfast.discard_dead_letters(%s, 'ada', 'old')", (Jsonb({"ids": [letter["id"]]}),))
+    assert row(conn, "SELECT holdfast.prune_letters() AS n")["n"] == 0
+    advance(conn, seconds(91 * 86400))
+    assert row(conn, "SELECT holdfast.prune_letters() AS n")["n"] == 2, "a discarded letter, and a part of the redrive"
+    assert row(conn, "SELECT holdfast.prune_letters() AS n")["n"] == 1, "the redrive itself"
+    assert len(rows(conn, "SELECT FROM holdfast.dead_letters")) == 1

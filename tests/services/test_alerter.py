@@ -10,6 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
+from holdfast.app import new_id
 from holdfast.events import NotificationDelivered, NotificationFailed, Sinks
 from holdfast.notify.slack import SlackChannel
 from holdfast.postgres.dead_letters import adopt_notifications
@@ -32,7 +33,7 @@ async def alerting(database: str, slack: SlackServer) -> AsyncIterator[tuple[Ale
     recorder, ledger = Recorder(), AsyncLedger(database)
     channel = SlackChannel(SecretStr(slack.webhook), deadline=2.0)
     try:
-        yield Alerter(ledger, {"slack": channel}, Sinks([recorder]), pace=0.0), recorder
+        yield Alerter(ledger, {"slack": channel}, Sinks([recorder]), new_id=new_id, pace=0.0), recorder
     finally:
         await channel.close()
         await ledger.close()
@@ -47,7 +48,10 @@ def tell(conn: Session, title: str) -> None:
 
 
 def notification(conn: Session) -> Row:
-    return row(conn, "SELECT *, due_at - holdfast.clock() AS due_in FROM holdfast.notifications")
+    return row(
+        conn,
+        "SELECT *, due_at - holdfast.clock() AS due_in FROM holdfast.notifications WHERE content ->> 'title' = 'one'",
+    )
 
 
 async def test_what_is_stored_is_posted_once(database: str, conn: Session, slack: SlackServer) -> None:
@@ -207,3 +211,20 @@ async def test_a_digest_that_is_refused_loses_none(database: str, conn: Session,
         advance(conn, seconds(6))
         assert await alerter.step() == 20
     assert len(rows(conn, "SELECT FROM holdfast.notifications WHERE delivered_at IS NULL")) == 0
+
+
+async def test_that_a_channel_refuses_is_an_incident_until_it_takes_something_again(
+    database: str, conn: Session, slack: SlackServer
+) -> None:
+    tell(conn, "one")
+    slack.answers(404, "no_service")
+    async with alerting(database, slack) as (alerter, _):
+        await alerter.step()
+        opened = row(conn, "SELECT title, status FROM holdfast.incidents WHERE kind = 'notification_failing'")
+        assert opened == {"title": "Nobody is told over slack: Slack refuses: 404 no_service", "status": "open"}
+        slack.answers(200)
+        advance(conn, seconds(301))
+        await alerter.step()
+    assert (
+        row(conn, "SELECT status FROM holdfast.incidents WHERE kind = 'notification_failing'")["status"] == "resolved"
+    )

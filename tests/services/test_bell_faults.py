@@ -186,3 +186,19 @@ async def test_with_postgres_down_no_message_is_received(database: str, proxy: F
             assert proxy.asked["ReceiveMessage"] <= asked + 1, "one was under way"
             await relay.up()
             await until(lambda: proxy.asked["ReceiveMessage"] > asked + 1)
+
+
+async def test_an_idle_fleet_costs_long_polls_and_nothing_else(
+    database: str, proxy: FaultProxy, name: str, conn: Session
+) -> None:
+    url, app = proxy.url(name), Holdfast(settings=Settings.model_validate({"database_url": database}))
+    ledger = AsyncLedger(database)
+    lines = BellLines(ledger, BellRoutes(url))
+    ringer = Ringer(ledger, lines, Sinks())
+    async with working(database, app, bells=BellRoutes(url)), working(database, app, bells=BellRoutes(url)):
+        await until(lambda: proxy.asked["ReceiveMessage"] >= 6)
+        for _ in range(5):
+            assert await ringer.step() == 0
+    assert proxy.asked.keys() == {"ReceiveMessage"}
+    await lines.close()
+    await ledger.close()

@@ -13,7 +13,7 @@ from holdfast.core.incident import Pace
 from holdfast.events import DeadLettersSeen, IncidentChanged, QueueLost, Sinks
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.dlq_monitor import DlqMonitor
-from holdfast.services.dlq_queues import Sources
+from holdfast.services.dlq_queues import Found, Sources
 from holdfast.sqs.client import Sqs, queue_name
 from tests.postgres.test_dead_letters import LATER, dies
 from tests.services.helpers import Recorder
@@ -92,8 +92,8 @@ async def test_one_more_of_a_known_cause_is_told_and_an_emptied_queue_resolves(
     name = queue_name(url)
     assert told(conn) == [
         ("first", f"1 message of ship in {name}"),
-        ("worse", f"1 message of ship in {name}"),
-        ("resolved", f"Resolved: 1 message of ship in {name}"),
+        ("worse", f"2 messages of ship in {name}"),
+        ("resolved", f"Resolved: 2 messages of ship in {name}"),
     ]
 
 
@@ -116,10 +116,20 @@ async def test_a_queue_that_cannot_be_looked_at_is_told_and_does_not_stop_the_ot
     await client.send(url, ['{"type": "ship"}'])
     broken = sqs.url(f"nobody-{uuid4().hex[:8]}")
     async with monitoring(database, broken, url) as (monitor, recorder):
+        before = monitor._queues
+        seen: list[list[tuple[str, str]]] = []
+
+        async def noted(sqs: Sqs, *, anew: bool = False) -> Found:
+            seen.append(told(conn))
+            return await before(sqs, anew=anew)
+
+        monitor._queues = noted  # type: ignore[method-assign]
         await monitor.look_at_queues()
+        letters = ("first", f"1 message of ship in {queue_name(url)}")
+        assert seen == [[], [letters]], "what was found is told before the broken one is looked at again"
         await monitor.look_at_queues()
         assert sorted(told(conn)) == [
-            ("first", f"1 message of ship in {queue_name(url)}"),
+            letters,
             ("first", f"The dead letters of {queue_name(broken)} cannot be looked at"),
         ]
         assert len(recorder.of(QueueLost)) == 2
@@ -147,12 +157,12 @@ async def test_a_monitor_of_other_queues_leaves_what_it_did_not_look_at_open(
 async def test_a_counted_queue_that_cannot_be_looked_at_any_more_is_not_told_as_over(
     database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
     last = (await client.attributes(await queue(client))).arn
     url = await queue(client, RedrivePolicy=json.dumps({"deadLetterTargetArn": last, "maxReceiveCount": "3"}))
     await client.send(url, ["one", "two"])
     async with monitoring(database, url) as (monitor, _):
         await monitor.look_at_queues()
+        monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
         sqs.freeze()
         try:
             await monitor.look_at_queues()
@@ -195,10 +205,10 @@ async def test_of_600_causes_each_is_told_and_none_is_taken_for_over(database: s
 async def test_dead_jobs_are_told_while_a_queue_hangs(
     database: str, conn: Session, client: Sqs, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
     url = await queue(client)
     dies(conn)
     advance(conn, LATER)
+    monkeypatch.setattr("holdfast.sqs.client.CALL", 0.3)
     sqs.freeze()
     try:
         async with monitoring(database, url, sources=(url,)) as (monitor, _):

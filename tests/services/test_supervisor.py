@@ -3,18 +3,30 @@
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from holdfast.app import new_id
-from holdfast.events import ChildDied, ChildStarted, JobRescued, WorkerMarkedGone
-from holdfast.services.supervisor import _gone_reason
+from holdfast.core.counts import Counts
+from holdfast.core.frames import frame
+from holdfast.core.metrics import SENT
+from holdfast.events import ChildDied, ChildStarted, JobRescued, Sinks, WorkerMarkedGone
+from holdfast.services.supervisor import (
+    LAST_WORD,
+    ChildSpec,
+    Supervisor,
+    SupervisorSettings,
+    _Child,
+    _gone_reason,
+)
 from holdfast.services.watchdog import FENCED_EXIT_CODE, STUCK_EXIT_CODE
 from holdfast.services.worker import EXIT_GONE, EXIT_LEFTOVERS, EXIT_STOPPED
 from tests import support
@@ -60,6 +72,26 @@ def is_alive(pid: int) -> bool:
 
 def workers(conn: Session) -> list[support.Row]:
     return support.rows(conn, "SELECT * FROM holdfast.workers ORDER BY started_at")
+
+
+async def test_what_a_child_says_is_understood_however_it_is_cut(database: str) -> None:
+    """Signs of life, counts and last words share one stream."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    made = Supervisor(database, [], SupervisorSettings(), supervisor_id=new_id(), new_id=new_id, sinks=Sinks())
+    child = _Child(ChildSpec("worker-1", lambda *_: ([], {})), new_id(), cast(Any, None), ours, 0.0, 0.0, 0.0)
+    counts = Counts()
+    counts.add(SENT, ("slack", "delivered"), 3)
+    said = b"." + frame(counts.as_json()) + b"p" + bytes((LAST_WORD, EXIT_GONE))
+    for byte in said:
+        theirs.send(bytes([byte]))
+        assert made._hear(child)
+    assert not made._hear(child)
+    theirs.close()
+    assert child.progressed_at > 0.0
+    assert child.said == EXIT_GONE
+    assert list(child.counts.of(SENT)) == [(("slack", "delivered"), 3)]
+    ours.close()
 
 
 async def test_jobs_of_a_killed_worker_are_claimable_at_once_and_its_children_die_with_it(
@@ -248,8 +280,8 @@ async def test_a_process_that_says_nothing_is_killed_which_is_a_crash(database: 
     job = put(conn, "holds_the_interpreter")
     async with supervising(database, silence=2.5) as running:
         await until(lambda: status(conn, job) == {"succeeded"})
-        (died,) = running.recorder.of(ChildDied)
-    assert (died.code, died.killed_for) == (-signal.SIGKILL, "silence")
+        died = running.recorder.of(ChildDied)  # on a busy machine one that starts may be silent for as long
+    assert {(each.code, each.killed_for) for each in died} == {(-signal.SIGKILL, "silence")}
     row = support.job(conn, job)
     assert (row["result"], row["crashes"], row["attempts"]) == (3, 0, 0)
     (event,) = support.events(conn, job)

@@ -40,7 +40,7 @@ async def test_a_sweep_tells_each_rescue_with_its_age_and_leaves_its_numbers_in_
     assert (rescued.reason, rescued.lease, rescued.worker_id) == ("deadline_passed", 1, me)
     assert rescued.silent_for is not None
     assert 91 <= rescued.silent_for < 151
-    assert last_result(conn, "rescue_stale_jobs") == {"rescued": 1, "gone": 0, "held": {}, "locked": 0}
+    assert last_result(conn, "rescue_stale_jobs") == {"rescued": 1, "gone": 0, "held": {}, "locked": 0, "locked_by": []}
     assert last_result(conn, "prune") == {"finished": 0, "dead": 0}
 
 

@@ -1,5 +1,7 @@
 """OpenTelemetry, into the SDK's own memory: a producer's span, the consumer's linked to it, and measurements."""
 
+from uuid import uuid4
+
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -10,10 +12,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from holdfast import Holdfast, Settings
+from holdfast.core.bell import BellRoutes
 from holdfast.events import JobFailed
 from holdfast.instrument.otel import Telemetry
+from holdfast.sqs.client import Sqs, queue_name
 from holdfast.telemetry import telemetry
 from tests.services.helpers import until, working
+from tests.sqs.local import LocalSqs
 from tests.support import Session, row
 
 SPANS, READER = InMemorySpanExporter(), InMemoryMetricReader()
@@ -80,6 +85,33 @@ async def test_a_run_knows_the_span_that_enqueued_it(
         "holdfast.job.outcome": "complete",
     }
     await hf.close()
+
+
+async def test_a_bell_over_sqs_carries_the_trace_that_rang_it_and_its_hearing_is_a_span(
+    database: str, conn: Session, spans: InMemorySpanExporter, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.bell.WAIT", 1)
+    client = Sqs(sqs.url("any"))
+    url = await client.create(f"traced-{uuid4().hex[:8]}", {}, {"holdfast": "bell"})
+    hf = app(database, otel=True, sqs_queue_url=url)
+
+    @hf.job(queue="mail")
+    async def report() -> None:
+        pass
+
+    async with working(database, hf, telemetry=Telemetry(), bells=BellRoutes(url)):
+        await (await report.enqueue()).result(timeout=30)
+        name = f"receive {queue_name(url)}"
+        await until(lambda: name in [span.name for span in spans.get_finished_spans()])
+    sent, heard = named(spans, "send mail"), named(spans, name)
+    assert sent.context is not None
+    assert heard.attributes is not None
+    assert [link.context.span_id for link in heard.links] == [sent.context.span_id]
+    assert heard.attributes["messaging.system"] == "aws_sqs"
+    stored = row(conn, "SELECT traceparent FROM holdfast.jobs")["traceparent"]
+    assert stored.split("-")[2] == f"{sent.context.span_id:016x}"
+    await hf.close()
+    await client.close()
 
 
 async def test_a_failure_is_an_error_without_its_words(database: str, spans: InMemorySpanExporter) -> None:

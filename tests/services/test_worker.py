@@ -534,6 +534,7 @@ async def test_what_does_not_finish_in_time_is_given_back_at_no_cost(
         ids = await gated(hf, gate, 3)
         before = {each: support.job(conn, each)["run_at"] for each in ids}
         assert await running.drained() == EXIT_STOPPED
+    assert [(event.reason, event.released) for event in running.recorder.of(WorkerStopped)] == [("drained", 3)]
     assert len(gate.cancelled) == 3
     for each in ids:
         row = support.job(conn, each)

@@ -14,7 +14,22 @@ import pytest
 from holdfast.core.ratelimit import Policy
 from holdfast.core.schedule import Schedule
 from holdfast.errors import IdempotencyKeyReused, InvalidValue, WorkerGone
-from holdfast.postgres import calls, dead_letters, examine, health, keys, presence, rate_limit, reads, redrives, schema
+from holdfast.postgres import (
+    audit,
+    calls,
+    dead_letters,
+    examine,
+    health,
+    keys,
+    overview,
+    presence,
+    rate_limit,
+    reads,
+    redrives,
+    schema,
+    searching,
+    sessions,
+)
 from holdfast.postgres.calls import Call, NewJob, Settlement
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.migrate import load
@@ -22,7 +37,10 @@ from holdfast.postgres.rest import request_of
 from tests.supabase.project import Project
 from tests.support import Session, row
 
-MODULES = (calls, dead_letters, examine, health, keys, presence, rate_limit, reads, redrives, schema)
+MODULES = (
+    audit, calls, dead_letters, examine, health, keys, overview, presence, rate_limit, reads, redrives, schema,
+    searching, sessions,
+)  # fmt: skip
 NOW, ONE, TWO = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UUID(int=1), UUID(int=2)
 POLICY = Policy.parse("5/minute", name="contract")
 JOB = NewJob(ONE, "q", "k", '{"a": 1}', priority=3)
@@ -62,6 +80,9 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "dead_letter_groups": dead_letters.dead_letter_groups,
     "open_incidents": lambda: dead_letters.open_incidents(["dead_letters"]),
     "record_incidents": lambda: dead_letters.record_incidents([], ["log"]),
+    "oldest_transaction": dead_letters.oldest_transaction,
+    "prune_letters": lambda: dead_letters.prune_letters(1e9),
+    "last_sweep": dead_letters.last_sweep,
     "announce_channels": lambda: dead_letters.announce_channels(["log"], 15.0),
     "adopt_notifications": lambda: dead_letters.adopt_notifications("log"),
     "pause_channel": lambda: dead_letters.pause_channel("log", 0.0),
@@ -145,11 +166,16 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
 CONNECTED = {
     "complete_run", "now", "rate_limit_prune", "count_jobs", "count_running", "queue_rescues", "live_workers",
     "first_success_after", "list_names", "jobs_in_order",
+    # The dashboard and its API: a change and the note of it in the audit log are one statement.
+    "audited", "create_session", "redeem_link", "read_session", "end_session", "list_audit", "prune_audit",
+    "search_jobs", "count_matching_jobs", "begin_bulk_operation", "step_bulk_operation", "cancel_bulk_operation",
+    "list_bulk_operations", "job_series", "dead_causes", "cause_letters", "shown_incidents",
+    "longest_runs", "pulse", "queue_series", "worker_jobs",
 }  # fmt: skip
 
 
 #: What the first caller gets, and the second not any more.
-ONCE = {"claim", "begin_looks"}
+ONCE = {"claim", "begin_looks", "oldest_transaction"}
 
 
 def test_every_call_is_either_a_function_or_needs_a_connection_by_intent() -> None:

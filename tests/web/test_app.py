@@ -38,7 +38,7 @@ async def test_probes_answer_head_requests() -> None:
         assert (await api.client.head("/api/health")).status_code == 503
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/api", "/api/nothing", "/api/jobs/", "/livez/"])
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/api", "/api/nothing", "/api/jobs/", "/livez/"])
 async def test_there_is_nothing_else(api: Api, path: str) -> None:
     answer = await api.client.get(path)
     assert answer.status_code == 404

@@ -79,12 +79,14 @@ async def test_a_canary_key_may_only_look(api: Api) -> None:
     assert (await api.client.get("/api/keys/self", headers=headers)).json()["role"] == "canary"
     assert "checks" in (await api.client.get("/api/health", headers=headers)).json()
     refused = await api.client.get("/api/jobs", headers=headers)
-    assert (refused.status_code, refused.json()["detail"]) == (403, "this key may not do that")
+    assert refused.status_code == 403
+    assert "has the role canary" in refused.json()["detail"]
     assert (await api.client.get("/api/jobs")).status_code == 200, "a canary is not counted as a key in use"
 
 
-async def test_a_key_of_a_role_that_this_version_does_not_know_opens_nothing(api: Api) -> None:
-    token = await make_token(api.services, role="viewer")
+async def test_a_key_of_a_role_that_this_version_does_not_know_opens_nothing(api: Api, conn: Session) -> None:
+    conn.execute("ALTER TABLE holdfast.api_keys DROP CONSTRAINT api_keys_role")
+    token = await make_token(api.services, role="auditor")
     answer = await api.client.get("/api/jobs", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 401
 

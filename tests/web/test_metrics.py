@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from holdfast.core.metrics import ALL, Scope, Type
+from holdfast.instrument.supervised import SupervisorMetrics
 from tests.services.helpers import app_on, until, working
 from tests.support import Session
 from tests.web.support import Api, api_over
@@ -35,8 +37,7 @@ async def test_what_is_shown_is_what_is_defined(database: str, conn: Session) ->
         shown = set(names(await scraped(api)))
         cluster = names(await scraped(api, "cluster"))
         process = names(await scraped(api, "process"))
-    supervised = {each.shown_name for each in ALL if each.name.startswith("holdfast_supervised")}
-    assert shown == {each.shown_name for each in ALL} - supervised
+    assert shown == {each.shown_name for each in ALL if each.scope is not Scope.SERVICE}
     assert set(cluster) == {each.shown_name for each in ALL if each.scope is Scope.CLUSTER}
     assert not set(cluster) & set(process)
     assert {each.type.value for each in ALL if each.shown_name in cluster} == {"counter", "gauge", "histogram"}
@@ -68,6 +69,20 @@ async def test_times_of_jobs_are_histograms_that_prometheus_can_add_up(database:
     await app.close()
 
 
+async def test_what_is_written_over_http_is_counted_once(api: Api) -> None:
+    for key in ("one", "one", "two"):
+        body = {"kind": "report", "queue": "mail", "args": {}}
+        await api.client.post("/api/jobs", json=body, headers={"Idempotency-Key": key})
+    assert 'holdfast_jobs_enqueued_total{kind="report",queue="mail"} 2.0' in await scraped(api, "process")
+
+
+def test_a_service_shows_what_is_defined_for_it() -> None:
+    text = generate_latest(SupervisorMetrics().registry).decode()
+    assert set(names(text)) == {each.shown_name for each in ALL if each.scope is Scope.SERVICE} | {
+        "holdfast_build_info"
+    }
+
+
 async def test_labels_cannot_break_the_lines(database: str, conn: Session) -> None:
     conn.execute(
         "INSERT INTO holdfast.queues (name, created_at) VALUES (%s, holdfast.clock())", ('evil"name\nholdfast_jobs 7',)
@@ -82,9 +97,7 @@ async def test_open_metrics_are_given_to_who_asks_for_them(api: Api) -> None:
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
     families = {each.name for each in text_string_to_metric_families(answer.text)}
-    assert families == {each.name for each in ALL if not each.name.startswith("holdfast_supervised")} - {
-        "holdfast_schema"
-    }
+    assert families == {each.name for each in ALL if each.scope is not Scope.SERVICE} - {"holdfast_schema"}
 
 
 @pytest.mark.full

@@ -6,6 +6,7 @@ import typer
 
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
+from holdfast.cli.dashboard import sign_in_link
 from holdfast.cli.loading import load_app
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings
 from holdfast.cli.service import (
@@ -15,9 +16,9 @@ from holdfast.cli.service import (
     show_start,
     start_logging,
     supervise,
-    with_tagged_bell,
 )
 from holdfast.cli.specs import api_spec
+from holdfast.cli.tagged import with_tagged_bell
 from holdfast.cli.up import Host, Port, address_of, free_port, require_keys
 
 
@@ -52,6 +53,7 @@ def api(
             [
                 ("database", database.describe()),
                 ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
+                ("dashboard", f"{sign_in_link(settings.model_copy(update={'url': None}), database.dsn)}  (once)"),
                 ("app", known),
                 ("stop", describe_stop(settings)),
             ],

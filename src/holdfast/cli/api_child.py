@@ -20,6 +20,7 @@ from holdfast.cli.options import sqs_queues
 from holdfast.config import Settings
 from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
+from holdfast.instrument.logs import quieten
 from holdfast.postgres.migrate import load
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
@@ -40,7 +41,7 @@ class ApiPlan:
     app: str | None
     settings: str
     is_private: bool
-    has_slack: bool
+    channels: list[str]
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -62,8 +63,10 @@ async def _serve(plan: ApiPlan) -> None:
         kinds=load_app(plan.app).kinds if plan.app else {},
         bells=settings.bell_routes(),
         sqs_queues=sqs_queues(settings),
-        channels=["slack" if plan.has_slack else "log"],
+        channels=plan.channels,
         limits=settings.health_limits(),
+        read_only=settings.read_only,
+        redact=settings.redact,
     )
     services = ApiServices(api)
     server = Server(
@@ -114,6 +117,7 @@ def _drain(services: ApiServices, server: Server, delay: float) -> None:
     if services.watch.draining:
         server.stop()
     services.watch.draining = True
+    services.changes.end()
     asyncio.get_running_loop().call_later(delay, server.stop)
 
 
@@ -129,6 +133,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
+    quieten()
     hint = proxy_hint(os.environ, settings.trusted_proxies)
     if hint:
         logging.getLogger("holdfast").warning("%s", hint)

@@ -20,7 +20,10 @@ from holdfast.app import Holdfast
 from holdfast.cli.job_logging import log_to_stderr
 from holdfast.cli.loading import load_app
 from holdfast.config import Settings
+from holdfast.core.counts import Counts
+from holdfast.core.frames import frame
 from holdfast.events import Sinks
+from holdfast.instrument.counting import CountingSink
 from holdfast.instrument.logs import LogSink
 from holdfast.services.supervisor import LAST_WORD, PROGRESS
 from holdfast.services.worker import Worker
@@ -28,6 +31,7 @@ from holdfast.telemetry import telemetry
 
 VARIABLE = "HOLDFAST_CHILD"
 PING_EVERY = 1.0
+TELL_EVERY = 2.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def _collect_rarely() -> None:
 
 
 async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.socket) -> int:
+    counting = CountingSink()
     leave: Callable[[int], None] = functools.partial(_leave, link)
     changes = {"slots": 1, "sweep": False, "quarantine": True, "idle_exit": 10.0} if plan.quarantine else {}
     worker = Worker(
@@ -102,7 +107,7 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
         supervisor_id=UUID(plan.supervisor_id),
         app=plan.app,
         periodics=app.periodics,
-        sinks=Sinks([LogSink()]),
+        sinks=Sinks([LogSink(), counting]),
         progressed=Progress(link).made,
         telemetry=telemetry(settings, "holdfast-worker"),
         exit_process=leave,
@@ -113,12 +118,38 @@ async def _run(plan: ChildPlan, settings: Settings, app: Holdfast, link: socket.
     link.setblocking(False)
     loop.add_reader(link, _supervisor_said, link, worker)
     threading.Thread(target=_ping, args=(link,), name="holdfast-ping", daemon=True).start()
+    telling = Telling(link, counting.counts)
+    told = asyncio.create_task(telling.run())
     code = await worker.run()
+    told.cancel()
+    telling.tell()
     if settings.otel:
         from holdfast.instrument.otel import shut_down
 
         await asyncio.to_thread(shut_down)
     return code
+
+
+class Telling:
+    """Tells the supervisor every few seconds what this process has counted."""
+
+    def __init__(self, link: socket.socket, counts: Counts) -> None:
+        self._link = link
+        self._counts = counts
+        self._told = ""
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            self.tell()
+
+    def tell(self) -> None:
+        """Now. Where it does not go through whole, the supervisor drops it, and hears the next."""
+        text = self._counts.as_json()
+        if text != self._told:
+            self._told = text
+            with contextlib.suppress(OSError):
+                self._link.send(frame(text))
 
 
 class Progress:

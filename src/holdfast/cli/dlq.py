@@ -55,7 +55,7 @@ By = Annotated[str | None, typer.Option(help="Who asks; by default whoever you a
 Quarantine = Annotated[
     int, typer.Option("--quarantine-after", min=1, metavar="N", help="Leave out what came back so often; ids are not.")
 ]
-RedriveId = Annotated[str, typer.Argument(metavar="ID", help="The redrive's id, or the beginning of it.")]
+RedriveId = Annotated[str, typer.Argument(metavar="ID", help="The redrive's id, or its beginning or end.")]
 
 
 @dlq.command("list")
@@ -147,7 +147,7 @@ def queues(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: 
 
 @dlq.command("show")
 def show_one(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="A letter or a job, by its id or the beginning of it.")],
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="A letter or a job, by its id or its beginning or end.")],
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -225,7 +225,7 @@ def redrive(
         id = new_id()
         frozen = ledger.one(redrive_dead_letters(id, wanted, options))
         if not as_json:
-            show(f"redrive {str(id)[:8]}: {frozen.total:,} letters{_left_out(frozen.quarantined, frozen.busy)}")
+            show(f"redrive {str(id)[-8:]}: {frozen.total:,} letters{_left_out(frozen.quarantined, frozen.busy)}")
         code = follow(settings, ledger, id, as_json=as_json) if wait and frozen.total else 0
         if not wait and as_json:
             print_json(id=id, **{name: getattr(frozen, name) for name in ("total", "quarantined", "busy")})
@@ -342,7 +342,7 @@ def _tell(*facts: object, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"id": str(id), "at": str(at), "kind": kind, "cause": cause, "queue": queue}), flush=True)
         return
-    line = f"{at:%H:%M:%S}  {str(id)[:8]}  {kind or '?'} ({cause or 'cause not known'}) in {queue}"
+    line = f"{at:%H:%M:%S}  {str(id)[-8:]}  {kind or '?'} ({cause or 'cause not known'}) in {queue}"
     print(clean(line), flush=True)
 
 
@@ -433,9 +433,9 @@ def _facts(letter: LetterPage, now: datetime) -> list[tuple[str, str]]:
 def _find(ledger: SyncLedger, wanted: str) -> LetterPage:
     found = ledger.call(show_letter(wanted.lower()))
     if not found:
-        raise ConfigurationError(f"no dead letter, and no job of one, has an id that begins with {wanted!r}")
+        raise ConfigurationError(f"no dead letter, and no job of one, has an id that begins or ends with {wanted!r}")
     if len(found) > 1 and found[0].job_id != found[1].job_id:
-        raise ConfigurationError(f"several dead letters have ids that begin with {wanted!r}; give more of it")
+        raise ConfigurationError(f"several dead letters have ids that begin or end so, {wanted!r}; give more of it")
     return found[0]
 
 
@@ -454,7 +454,7 @@ def _change(id: str, action: str, options: tuple[str | None, Path | None], *, as
     if as_json:
         print_json(id=found.id, status=status)
     else:
-        show(f"redrive {str(found.id)[:8]} is {status}")
+        show(f"redrive {str(found.id)[-8:]} is {status}")
 
 
 def _left_out(quarantined: int, busy: int) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import difflib
+import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +21,7 @@ from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, here, read_settin
 from holdfast.cli.output import clean, print_json, show, table
 from holdfast.cli.reaching import target_of
 from holdfast.cli.repairs import carry_out, repairs_of
+from holdfast.cli.tagged import ask_for_tagged_bell
 from holdfast.config import Settings
 from holdfast.core.findings import Finding, Verdict, by_component, exit_code, overall
 from holdfast.errors import ConfigurationError, DatabaseError, DatabaseRefused, DatabaseUnavailable
@@ -84,7 +87,8 @@ def doctor(
     settings = read_settings(database_url, data_dir, url=url)
     wanted = [each.strip() for each in (only or "").split(",") if each.strip()]
     how = _How(e2e, send_test, list_lines, as_json, timeout)
-    findings, lines = asyncio.run(_examine(settings, wanted, how))
+    with _interrupted_by_sigterm():
+        findings, lines = asyncio.run(_examine(settings, wanted, how))
     if list_lines:
         _show_lines(lines, as_json)
         raise typer.Exit
@@ -98,6 +102,23 @@ def doctor(
         _show_table(findings)
         show(Text.assemble("\noverall: ", (verdict.value, f"bold {STYLES[verdict]}")))
     raise typer.Exit(exit_code(findings, warns_count=fail_on is FailOn.WARN))
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, so that jobs which were sent to be tried are taken back."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,7 @@ async def _deployment(settings: Settings, how: _How) -> AsyncIterator[Deployment
                 http,
                 here(),
                 settings.stale_after,
-                queues=_queues(settings, services),
+                queues=await _queues(settings, services),
                 slack=settings.slack_webhook_url,
                 send_test=how.send_test,
                 e2e=how.e2e,
@@ -231,10 +252,10 @@ def _address(settings: Settings, services: Sequence[Service], timeout: float) ->
     return f"http://{host}:{settings.port}"
 
 
-def _queues(settings: Settings, services: Sequence[Service]) -> list[WatchedQueue]:
-    """Those of the settings, and the bells that a service on this host was started with."""
+async def _queues(settings: Settings, services: Sequence[Service]) -> list[WatchedQueue]:
+    """Those of the settings, and the bells of a service that runs; without one, the own queue if it is tagged so."""
     rung = settings.sqs_queue_url or next((service.bell_url for service in services if service.bell_url), None)
-    return sqs_queues(settings.model_copy(update={"sqs_queue_url": rung}))
+    return sqs_queues(await ask_for_tagged_bell(settings.model_copy(update={"sqs_queue_url": rung})))
 
 
 def _lines(finding: Finding) -> list[Text]:

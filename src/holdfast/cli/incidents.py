@@ -23,7 +23,7 @@ from holdfast.postgres.redrives import (
 
 incidents = typer.Typer(help="What is wrong now: look, take it on, silence it.", no_args_is_help=True)
 
-Wanted = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or the beginning of it.")]
+Wanted = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or its beginning or end.")]
 Note = Annotated[str | None, typer.Option(help="What to tell others about it; kept with it.")]
 _STATES = ("open", "reopened", "acknowledged", "silenced", "resolved")
 
@@ -57,7 +57,7 @@ def list_all(
     page = table("ID", "STATE", "FOR", "KIND", "ARRIVED", "WHAT")
     page.columns[-1].no_wrap = False
     for row in found:
-        cells = (str(row.id)[:8], row.state, telling.span(row.open_for), row.kind, f"{row.arrivals:,}")
+        cells = (str(row.id)[-8:], row.state, telling.span(row.open_for), row.kind, f"{row.arrivals:,}")
         page.add_row(*cells, Text(clean(row.title)))
     show(page)
 
@@ -155,10 +155,10 @@ def _find(ledger: SyncLedger, wanted: str) -> IncidentLine:
     ]
     if not found:
         raise ConfigurationError(
-            f"no incident has an id that begins with {wanted!r}; see: holdfast incidents list --all"
+            f"no incident has an id that begins or ends with {wanted!r}; see: holdfast incidents list --all"
         )
     if len(found) > 1:
-        raise ConfigurationError(f"several incidents have ids that begin with {wanted!r}; give more of it")
+        raise ConfigurationError(f"several incidents have ids that begin or end so, {wanted!r}; give more of it")
     return found[0]
 
 
@@ -174,8 +174,8 @@ def _answer(row: IncidentLine, verdict: str, *, as_json: bool) -> None:
     if as_json:
         print_json(id=row.id, verdict=verdict)
     elif verdict == "resolved":
-        show(Text(f"{str(row.id)[:8]} is over already: {clean(row.title)}", "yellow"))
+        show(Text(f"{str(row.id)[-8:]} is over already: {clean(row.title)}", "yellow"))
     else:
-        show(Text(f"{str(row.id)[:8]} is {verdict}: {clean(row.title)}", "green"))
+        show(Text(f"{str(row.id)[-8:]} is {verdict}: {clean(row.title)}", "green"))
     if verdict == "resolved":
         raise typer.Exit(1)

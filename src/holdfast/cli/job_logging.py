@@ -3,6 +3,7 @@
 import logging
 import sys
 
+from holdfast.instrument.logs import quieten
 from holdfast.services.context import JobLogFilter
 
 
@@ -11,3 +12,4 @@ def log_to_stderr(level: int | str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(JobLogFilter())
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(job)s%(message)s", handlers=[handler])
+    quieten()

@@ -15,10 +15,11 @@ from holdfast.cli.bulk import VERDICTS, Action, Manner, act
 from holdfast.cli.filters import Error, Key, KindName, Newer, Older, Queue, as_options
 from holdfast.cli.options import AsJson, DatabaseUrl, DataDir, open_ledger
 from holdfast.cli.output import clean, console, first_line, print_json, relative, show, span, table
-from holdfast.cli.timeline import describe_job, timeline
+from holdfast.cli.timeline import describe_job
 from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.postgres import calls, reads
 from holdfast.postgres.reads import JobSummary
+from holdfast.services.story import timeline
 
 #: From this width on, a job takes one line of a terminal.
 ONE_LINE = 120

@@ -41,6 +41,14 @@ Expires = Annotated[
 def create(
     name: Name,
     *,
+    role: Annotated[
+        Role,
+        typer.Option(
+            "--role",
+            help="viewer looks; operator also acts (retry, cancel, pause, redrive) and sees what jobs carry; submitter"
+            " only adds jobs and asks after one; admin does all.",
+        ),
+    ] = Role.ADMIN,
     expires: Expires = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -54,7 +62,7 @@ def create(
         raise ConfigurationError(f"name is {name[:120]!r}; it must have 1 to 100 printable characters")
     made = make_key(secrets.token_bytes(5), secrets.token_bytes(32))
     with open_ledger(database_url, data_dir) as ledger:
-        kept = ledger.call(create_api_key(made.id, name, Role.ADMIN, made.secret_hash, expires))
+        kept = ledger.call(create_api_key(made.id, name, role, made.secret_hash, expires))
     if not kept:
         raise ConfigurationError(
             "there are 1,000 valid keys already; revoke those that nobody uses: holdfast keys list"

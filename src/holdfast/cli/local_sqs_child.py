@@ -12,6 +12,7 @@ import sys
 from holdfast.cli.child import VARIABLE
 from holdfast.cli.local_sqs import BELLS, DEAD_BELLS, LocalSqsPlan
 from holdfast.errors import QueueError
+from holdfast.instrument.logs import quieten
 from holdfast.sqs.client import Sqs
 from holdfast.sqs.setup import QueueSetup, create
 
@@ -85,6 +86,7 @@ def main() -> int:
 def run(plan: LocalSqsPlan) -> int:
     """Run the server until a signal, or its supervisor's end; the exit code."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
+    quieten()
     logging.getLogger("botocore").setLevel(logging.WARNING)
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     return asyncio.run(_run(plan))

@@ -53,7 +53,8 @@ def exit_code(error: HoldfastError) -> int:
 COMMANDS: dict[str, tuple[str, str, str | None]] = {
     "up": ("up", "up", None),
     "worker": ("worker", "worker", None),
-    "api": ("api", "api", "Run the HTTP API alone."),
+    "api": ("api", "api", "Run the HTTP API and the dashboard alone."),
+    "dashboard": ("dashboard", "dashboard", "Print a link that signs you in to the dashboard."),
     "monitor": ("monitor", "monitor", None),
     "migrate": ("migrate", "migrate", None),
     "jobs": ("jobs", "jobs", None),
@@ -66,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str, str | None]] = {
     "local-sqs": ("local_sqs", "local_sqs", "Run a local SQS server, for development."),
     "probe": ("probe", "probe", "Whether the services on this machine live, for health checks."),
     "dlq": ("dlq", "dlq", None),
+    "alerts": ("alerts", "alerts", None),
     "incidents": ("incidents", "incidents", None),
     "limits": ("limits", "limits", None),
     "demo": ("demo", "demo", "Run real jobs, kill workers, and count what is lost."),

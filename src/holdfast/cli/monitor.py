@@ -17,9 +17,9 @@ from holdfast.cli.service import (
     show_start,
     start_logging,
     supervise,
-    with_tagged_bell,
 )
 from holdfast.cli.specs import monitor_spec
+from holdfast.cli.tagged import with_tagged_bell
 from holdfast.config import Settings
 from holdfast.sqs.client import queue_name
 

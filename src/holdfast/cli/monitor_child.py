@@ -9,19 +9,20 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import SecretStr
 
 from holdfast.app import new_id
-from holdfast.cli.child import VARIABLE, Progress
+from holdfast.cli.child import VARIABLE, Progress, Telling
 from holdfast.cli.options import dlq_sources, sqs_queues
 from holdfast.config import Settings
 from holdfast.core.bell import BellRoutes
+from holdfast.core.incident import Pace
 from holdfast.events import Sinks
-from holdfast.instrument.logs import LogSink
-from holdfast.notify.channel import Channel
-from holdfast.notify.log import LogChannel
+from holdfast.instrument.counting import CountingSink
+from holdfast.instrument.logs import LogSink, quieten
+from holdfast.notify.several import from_json, make_channels
 from holdfast.services.monitors import Monitors, MonitorSettings
 
 
@@ -32,7 +33,8 @@ class MonitorPlan:
     link: int
     dsn: str
     settings: str
-    slack: str | None
+    addresses: dict[str, str | None]
+    deadman: str | None
     stale: bool
     dlq: bool
     rings: bool
@@ -41,14 +43,6 @@ class MonitorPlan:
 def command(plan: MonitorPlan) -> tuple[Sequence[str], Mapping[str, str]]:
     """The arguments and the environment that start this process."""
     return ("-m", "holdfast.cli.monitor_child"), {**os.environ, VARIABLE: json.dumps(asdict(plan))}
-
-
-def _channels(slack: str | None, runbook: str | None) -> dict[str, Channel]:
-    if slack is None:
-        return {"log": LogChannel(runbook=runbook)}
-    from holdfast.notify.slack import SlackChannel
-
-    return {"slack": SlackChannel(SecretStr(slack), runbook=runbook)}
 
 
 def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool) -> MonitorSettings:
@@ -63,17 +57,24 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         sweep_interval=settings.sweep_interval,
         stale_after=settings.stale_after,
         limits=settings.health_limits(),
+        pace=Pace(repeat_interval=settings.repeat_interval),
+        run_dir=settings.run_dir,
     )
 
 
 async def _run(plan: MonitorPlan, settings: Settings) -> None:
     link = socket.socket(fileno=plan.link)
     link.setblocking(False)
+    counting = CountingSink()
+    telling = asyncio.create_task(Telling(link, counting.counts).run())
     monitors = Monitors(
         plan.dsn,
-        monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
-        _channels(plan.slack, settings.runbook_url),
-        Sinks([LogSink()]),
+        replace(
+            monitor_settings(settings, stale=plan.stale, dlq=plan.dlq, rings=plan.rings),
+            deadman=None if plan.deadman is None else SecretStr(plan.deadman),
+        ),
+        make_channels(from_json(plan.addresses)),
+        Sinks([LogSink(), counting]),
         new_id=new_id,
         turned=Progress(link).made,
     )
@@ -84,6 +85,7 @@ async def _run(plan: MonitorPlan, settings: Settings) -> None:
     loop.add_reader(link, _supervisor_died, link, running)
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    telling.cancel()
 
 
 def _supervisor_died(link: socket.socket, running: "asyncio.Future[None]") -> None:
@@ -98,8 +100,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
-    # The HTTP client writes each address into its log, and a webhook's address is a secret.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    quieten()
     asyncio.run(_run(plan, settings))
     return 0
 

@@ -44,8 +44,8 @@ def follow(settings: Settings, ledger: SyncLedger, id: UUID, *, as_json: bool) -
         asyncio.run(_follow(settings, ledger, id))
     except KeyboardInterrupt:
         print(
-            f"\ninterrupted; the monitors go on with it, or: holdfast dlq resume {str(id)[:8]};"
-            f" to end it: holdfast dlq cancel {str(id)[:8]}",
+            f"\ninterrupted; the monitors go on with it, or: holdfast dlq resume {str(id)[-8:]};"
+            f" to end it: holdfast dlq cancel {str(id)[-8:]}",
             file=sys.stderr,
         )
         raise
@@ -55,7 +55,7 @@ def follow(settings: Settings, ledger: SyncLedger, id: UUID, *, as_json: bool) -
     else:
         show(Text(f"{found.status}: {clean(found.reason)}", "green" if found.status == "done" else "yellow"))
         if found.status == "paused":
-            show(f"go on with: holdfast dlq resume {str(id)[:8]}")
+            show(f"go on with: holdfast dlq resume {str(id)[-8:]}")
     return 0 if found.status == "done" and not found.failed else 1
 
 
@@ -99,7 +99,7 @@ def show_redrives(found: Sequence[RedriveLine], now: datetime) -> None:
         sent = row.sent + row.succeeded + row.returned
         counts = (row.total, row.waiting + row.remaining, sent, row.succeeded, row.returned)
         page.add_row(
-            str(row.id)[:8], row.status, relative(row.created_at, now), Text(clean(row.requested_by)),
+            str(row.id)[-8:], row.status, relative(row.created_at, now), Text(clean(row.requested_by)),
             *(f"{count:,}" for count in counts), Text(clean(row.reason)),
         )  # fmt: skip
     show(page)

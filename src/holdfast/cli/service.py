@@ -20,9 +20,9 @@ from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
 from holdfast.cli.specs import is_loopback
 from holdfast.config import Settings, settings_fingerprint
-from holdfast.errors import ConfigurationError, DatabaseError, QueueError
+from holdfast.errors import ConfigurationError, DatabaseError
 from holdfast.events import Sinks
-from holdfast.instrument.logs import LogSink
+from holdfast.instrument.logs import LogSink, quieten
 from holdfast.postgres.database import Database
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.presence import Introduction, list_services
@@ -31,7 +31,7 @@ from holdfast.services.presence import Presence
 from holdfast.services.probe import answering, run_dir
 from holdfast.services.restarts import find_old
 from holdfast.services.supervisor import ChildSpec, Supervisor, SupervisorSettings
-from holdfast.sqs.client import Sqs, queue_name
+from holdfast.sqs.client import queue_name
 from holdfast.sqs.connection import is_installed
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 #: A worker says something each second; a busy machine may keep it from that for a few.
 SHORTEST_SILENCE = 5.0
-#: Seconds that a start waits to learn whether a queue is tagged for bells.
-TAG_DEADLINE = 5.0
 
 
 def require_unix() -> None:
@@ -58,27 +56,6 @@ def require_sqs(settings: Settings) -> None:
         )
 
 
-def with_tagged_bell(settings: Settings) -> Settings:
-    """A queue given as the team's own is for bells only if it says so itself, by its tag holdfast=bell."""
-    url = settings.watched_queue_url
-    if settings.sqs_queue_url is not None or url is None or not is_installed():
-        return settings
-    tags = asyncio.run(_tags(url))
-    return settings.model_copy(update={"sqs_queue_url": url}) if tags.get("holdfast") == "bell" else settings
-
-
-async def _tags(url: str) -> dict[str, str]:
-    """Those of a queue; none where it cannot be asked: then nothing is sent to it."""
-    sqs = Sqs(url)
-    try:
-        async with asyncio.timeout(TAG_DEADLINE):
-            return await sqs.tags(url)
-    except (QueueError, TimeoutError):
-        return {}
-    finally:
-        await sqs.close()
-
-
 def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
     """A line with the SQS queues that have a part in this, if any."""
     own, bells = settings.watched_queue_url, settings.bell_routes().urls()
@@ -89,7 +66,9 @@ def describe_sqs(settings: Settings) -> list[tuple[str, str]]:
 
 def describe_alerts(settings: Settings) -> str:
     """Where incidents are told."""
-    return "Slack" if settings.slack_webhook_url else "the log only (set SLACK_WEBHOOK_URL for Slack)"
+    names = {"slack": "Slack", "webhook": "your webhook", "pagerduty": "PagerDuty", "apprise": "Apprise"}
+    found = [names[each] for each in settings.alert_addresses().channels if each != "log"]
+    return ", ".join(found) or "the log only (set SLACK_WEBHOOK_URL for Slack)"
 
 
 def start_logging(settings: Settings) -> None:
@@ -97,6 +76,7 @@ def start_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
+    quieten()
 
 
 def show_start(lines: Sequence[tuple[str, str]], dsn: str) -> None:
@@ -158,7 +138,7 @@ async def supervise(
         new_id=new_id,
         sinks=sinks,
     )
-    metrics.processes = supervisor.processes
+    metrics.processes, metrics.counts = supervisor.processes, supervisor.counts
     stop = _Stop(supervisor, settings)
     presence = Presence(database.dsn, introduce(name, supervisor_id, settings, address))
     with stop.on_signals():

@@ -36,7 +36,7 @@ def api_spec(settings: Settings, app: str | None, dsn: str) -> ChildSpec:
         app,
         told(settings),
         is_private=is_loopback(settings.host),
-        has_slack=settings.slack_webhook_url is not None,
+        channels=settings.alert_addresses().channels,
     )
 
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -52,9 +52,9 @@ def monitor_spec(
     from holdfast.cli.monitor_child import MonitorPlan
     from holdfast.cli.monitor_child import command as monitor_command
 
-    slack = settings.slack_webhook_url
-    secret = None if slack is None else slack.get_secret_value()
-    plan = MonitorPlan(0, dsn, told(settings), secret, stale=stale, dlq=dlq, rings=rings)
+    addresses = settings.alert_addresses().as_json()
+    deadman = None if settings.deadman_url is None else settings.deadman_url.get_secret_value()
+    plan = MonitorPlan(0, dsn, told(settings), addresses, deadman, stale=stale, dlq=dlq, rings=rings)
 
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:
         return monitor_command(replace(plan, link=link))

@@ -8,6 +8,7 @@ import typer
 
 from holdfast.app import new_id
 from holdfast.cli import worker as workers
+from holdfast.cli.dashboard import sign_in_link
 from holdfast.cli.loading import load_app
 from holdfast.cli.local_sqs import LocalSqsPlan, local_sqs_spec, prepare
 from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_settings, setting
@@ -20,9 +21,9 @@ from holdfast.cli.service import (
     show_start,
     start_logging,
     supervise,
-    with_tagged_bell,
 )
 from holdfast.cli.specs import api_spec, is_loopback, monitor_spec, worker_specs
+from holdfast.cli.tagged import with_tagged_bell
 from holdfast.config import Settings
 from holdfast.errors import ConfigurationError
 from holdfast.postgres.database import Database
@@ -75,7 +76,8 @@ def up(
     try:
         require_keys(settings.host, database.dsn)
         served = loaded.served_kinds(settings)
-        lines = _lines(settings, database, workers.describe_kinds(served), workers.describe_schedules(loaded))
+        link = sign_in_link(settings.model_copy(update={"url": None}), database.dsn)
+        lines = _lines(settings, link, database, workers.describe_kinds(served), workers.describe_schedules(loaded))
         show_start(lines, database.dsn)
         supervisor_id = new_id()
         specs = [local_sqs_spec(local_sqs)] if local_sqs else []
@@ -126,7 +128,7 @@ def require_keys(host: str, dsn: str) -> None:
 
 def free_port(settings: Settings) -> int:
     """The port, seen to be free before anything is started. Raises `ConfigurationError` with the way out."""
-    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "jinja2", "uvicorn", "prometheus_client")):
         raise ConfigurationError("holdfast up needs the extra `server`: pip install 'holdfast[server]'")
     from holdfast.web.server import bind
 
@@ -142,13 +144,14 @@ def address_of(settings: Settings) -> str:
 
 
 def _lines(
-    settings: Settings, database: Database, kinds: str, schedules: list[tuple[str, str]]
+    settings: Settings, link: str, database: Database, kinds: str, schedules: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     kept = " (kept when this stops)" if database.is_local else ""
     known = f"{settings.app} with {kinds}" if settings.app else "none given, so the demo's; yours: holdfast up tasks:hf"
     return [
         ("database", f"{database.describe()}{kept}"),
         ("api", f"{address_of(settings)}  /api/jobs /api/health /livez /readyz /startupz /metrics"),
+        ("dashboard", f"{link}  (signs you in once; later: holdfast dashboard)"),
         ("app", known),
         *schedules,
         ("workers", workers.describe_workers(settings)),

@@ -16,8 +16,11 @@ _TOKEN = re.compile(r"hf_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 
 
 class Role(StrEnum):
-    """What a key may do: everything, or (canary) only ask who it is and how this deployment is."""
+    """Who a key speaks for. What each may do: core/access.py."""
 
+    VIEWER = "viewer"
+    SUBMITTER = "submitter"
+    OPERATOR = "operator"
     ADMIN = "admin"
     CANARY = "canary"
 

@@ -145,7 +145,8 @@ class Queue:
     """One queue.
 
     `queued` is counted to `counted_to`; `room`: free slots of the workers that serve it; `due_for`: how long its oldest
-    due job waits; `asked_ago`: the last claim; `rung_ago`: the last bell; `longest_run`: how long its oldest run lasts.
+    due job waits; `asked_ago`: the last claim; `rung_ago`: the last bell; `longest_run`: how long its oldest run lasts;
+    `longest_silence`: since the oldest sign of life of one that runs.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Queue:
     asked_ago: float | None
     rung_ago: float | None = None
     longest_run: float | None = None
+    longest_silence: float | None = None
     counted_to: int = 1000
 
 
@@ -222,6 +224,15 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class LetterQueue:
+    """A dead-letter queue of SQS: its messages, counted to 1,000, and the age of the oldest in seconds."""
+
+    name: str
+    letters: int
+    oldest: float
+
+
+@dataclass(frozen=True)
 class Notifications:
     """Those that were not delivered yet, counted to 1,000. `failing`: tried in vain; `oldest` in seconds."""
 
@@ -268,6 +279,7 @@ class Report:
     stale: Stale = field(default_factory=Stale)
     dead: int = 0
     letters: int = 0
+    letter_queues: tuple[LetterQueue, ...] = ()
     monitors: tuple[Monitor, ...] = ()
     notifications: Notifications = field(default_factory=Notifications)
     incidents: tuple[Incident, ...] = ()
@@ -281,7 +293,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "queues": ("queues", "unknown_kinds"),
     "jobs": ("ended", "totals"),
     "stale": ("stale",),
-    "dead": ("dead", "letters"),
+    "dead": ("dead", "letters", "letter_queues"),
     "told": ("notifications", "incidents"),
     "monitors": ("clock", "monitors"),
     "limits": ("rate_limits",),

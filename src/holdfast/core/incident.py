@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-#: Findings that are certain at one look: the ledger's own rows.
-CERTAIN = frozenset({"dead_letters"})
+#: Findings that are certain at one look: the ledger's own rows, and what a channel answered.
+CERTAIN = frozenset({"dead_letters", "notification_failing"})
 
 
 class Reason(StrEnum):

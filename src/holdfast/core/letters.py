@@ -36,7 +36,7 @@ _NAME = re.compile(r"(?!\d{11,}$)[\w$][\w.:/$-]{0,119}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class LetterGroup:
-    """Dead letters of one cause. `source`: job or sqs; `untold`: nobody was told of them yet; counts go to 1,000."""
+    """Dead letters of one cause. `source`: job or sqs; `untold`: nobody was told of them yet; counts go to 10,000."""
 
     fingerprint: str
     queue: str | None

@@ -20,10 +20,12 @@ class Type(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whether a metric tells of the whole deployment, or of the process that shows it."""
+    """Whether a metric tells of the whole deployment, of the API's process that shows it, or of the processes under the
+    supervisor that shows it."""
 
     CLUSTER = "cluster"
     PROCESS = "process"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,30 @@ def _process(name: str, help: str, *labels: str, type: Type = Type.GAUGE) -> Met
     return Metric(f"holdfast_{name}", type, help, labels, Scope.PROCESS)
 
 
+def _service(name: str, help: str, *labels: str, type: Type = Type.GAUGE) -> Metric:
+    return Metric(f"holdfast_{name}", type, help, labels, Scope.SERVICE)
+
+
 LEDGER_UP = _cluster("ledger_up", "Whether the ledger was seen within the last 30 seconds.")
 JOBS = _cluster("jobs", "Jobs that wait or run now; waiting ones are counted to a bound.", "queue", "status")
 OLDEST_DUE = _cluster("queue_oldest_due_seconds", "How long the oldest due job of a queue waits; 0: none.", "queue")
 LONGEST_RUN = _cluster("queue_longest_run_seconds", "How long the oldest run of a queue lasts; 0: none.", "queue")
+LONGEST_SILENCE = _cluster(
+    "queue_longest_silence_seconds", "Since the oldest sign of life of a running job; 0: none runs.", "queue"
+)
 QUEUE_PAUSED = _cluster("queue_paused", "Whether a queue is paused.", "queue")
 STALE = _cluster("stale_jobs", "Running jobs that somebody must take back now, by reason.", "reason")
 DEAD = _cluster("dead_jobs", "Dead jobs that are kept; counted to 1,000.")
-LETTERS = _cluster("dead_letter_messages", "Messages in watched dead-letter queues of SQS; counted to 1,000.")
+LETTERS = _cluster(
+    "dead_letter_messages", "Messages of a dead-letter queue of SQS, in it or captured; counted to 1,000.", "queue"
+)
+OLDEST_LETTER = _cluster(
+    "dead_letter_oldest_seconds", "How long ago the oldest message of a dead-letter queue was sent.", "queue"
+)
 WORKERS = _cluster("workers", "Worker processes: busy, idle, or silent for longer than they may.", "state")
 WORKERS_DRAINING = _cluster("workers_draining", "Worker processes that finish what they run and then end.")
 WORKERS_LOST = _cluster("workers_lost", "Worker processes that died or fell silent within the last hour.")
+LONGEST_LAG = _cluster("worker_longest_loop_lag_seconds", "How late the latest event loop of all workers is.")
 SLOTS = _cluster("worker_slots", "Jobs that all live workers could run at a time.")
 SETTLED = _cluster(
     "jobs_settled", "Runs that ended, by outcome: succeeded, failed (an attempt), dead, cancelled.",
@@ -115,9 +130,27 @@ INSTANCES = _process(
 IDENTITIES = _process("rate_limit_identities", "Identities that this process remembers.")
 DEBTORS = _process("rate_limit_debtors", "Identities that were admitted something that Postgres does not know of yet.")
 FLIGHT = _process("rate_limit_flight_seconds", "The last 512 shared round trips: p50, p99.", "percentile")
-SUPERVISED = _process("supervised_processes", "Processes that run under this supervisor.", "process")
-PROGRESS_AGE = _process("supervised_progress_age_seconds", "How long ago a process's main loop turned last.", "process")
-STARTS = _process("supervised_starts", "Processes that were started.", "process", type=Type.COUNTER)
-DEATHS = _process("supervised_deaths", "Processes that ended unasked, or were killed.", "process", type=Type.COUNTER)
+ENQUEUED = _process(
+    "jobs_enqueued", "Jobs that were written over HTTP, each once.", "queue", "kind", type=Type.COUNTER
+)  # fmt: skip
+
+SUPERVISED = _service("supervised_processes", "Processes that run under this supervisor.", "process")
+PROGRESS_AGE = _service("supervised_progress_age_seconds", "How long ago a process's main loop turned last.", "process")
+STARTS = _service("supervised_starts", "Processes that were started.", "process", type=Type.COUNTER)
+DEATHS = _service("supervised_deaths", "Processes that ended unasked, or were killed.", "process", type=Type.COUNTER)
+CLAIMED = _service(
+    "jobs_claimed", "Jobs that were claimed, to run at once or soon.", "queue", "kind", type=Type.COUNTER
+)
+CLAIM = _service(
+    "claim_seconds", "How long claims took; they are the first to grow where tables are bloated.", type=Type.HISTOGRAM
+)
+SENT = _service(
+    "notifications_sent", "Posts to a channel, by outcome: delivered, or failed.", "channel", "outcome",
+    type=Type.COUNTER,
+)  # fmt: skip
+DRAIN = _service("drain_seconds", "How long workers that were told to stop took to end.", type=Type.HISTOGRAM)
+ABANDONED = _service(
+    "jobs_abandoned", "Runs that had not ended when their worker's drain was over.", type=Type.COUNTER
+)  # fmt: skip
 
 ALL: tuple[Metric, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))

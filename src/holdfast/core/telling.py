@@ -9,12 +9,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from holdfast.core.health import Check
+from holdfast.core.health import Check, Status
 from holdfast.core.incident import Action, Decision, Finding, OpenIncident, Reason
 from holdfast.core.letters import LetterGroup
 
 LETTERS, BLIND, COUNTED, FAILING = "dead_letters", "blind", "dead_letters_counted", "failing_check"
 ALONE, FOREIGN, EXPIRING = "limits_without_postgres", "foreign_message", "letters_expiring"
+BROKEN, GONE = "notification_failing", "ledger_gone"
+RESCUED, BRAKE, LOCKED, TRANSACTION = "jobs_rescued", "brake_held", "row_locked", "open_transaction"
+UNHEARD, NOT_DRAINING = "ringer_behind", "queue_not_draining"
+#: Kinds whose arrivals are counted; all others are states, which arrive once.
+COUNTING = (LETTERS, RESCUED)
 
 
 def letters(group: LetterGroup) -> Finding:
@@ -30,7 +35,7 @@ def letters(group: LetterGroup) -> Finding:
         lines.append(["oldest", group.oldest_at.strftime("%Y-%m-%d %H:%M UTC")])
     if group.sample_job_id:
         lines.append(["for example job", group.sample_job_id])
-    title = f"{many(group.untold or group.present, noun)} of {what}{cause} {where}"
+    title = f"{many(max(group.present, group.untold), noun)} of {what}{cause} {where}"
     details = {"lines": lines, "command": _commands(group), "group": group}
     return Finding(LETTERS, group.fingerprint, title, group.untold, group.present, details)
 
@@ -82,6 +87,72 @@ def blind(queue: str, why: str, since: datetime | None = None) -> Finding:
     return Finding(BLIND, queue, f"The dead letters of {queue} cannot be looked at", 1, 1, {"lines": lines})
 
 
+def broken(channel: str, why: str) -> Finding:
+    """A channel that refuses what it is sent, and will until somebody mends it."""
+    lines = [["channel", channel], ["why", why], ["means", "what is to be told there waits, and is tried again"]]
+    details = {"lines": lines, "command": "holdfast alerts test"}
+    return Finding(BROKEN, channel, f"Nobody is told over {channel}: {why}", 1, 1, details)
+
+
+def ledger_gone(seconds: float) -> Finding:
+    """The ledger has not answered for so long."""
+    lines = [
+        ["silent for", span(seconds)],
+        ["means", "no job is accepted, claimed or rescued, and nobody knows what else is wrong"],
+    ]
+    details = {"lines": lines, "command": "holdfast doctor"}
+    return Finding(GONE, "", f"The ledger's Postgres has not answered for {span(seconds)}", 1, 1, details)
+
+
+def ledger_back(seconds: float) -> Finding:
+    """It answers again, after so long."""
+    title = f"Resolved: the ledger's Postgres answers again, after {span(seconds)}"
+    return Finding(GONE, "", title, 0, 0, {"lines": [["lasted", span(seconds)]]})
+
+
+def rescued(news: int) -> Finding:
+    """Jobs that were taken back from workers that were gone, silent or too slow; `news` since the last look."""
+    lines = [["taken back", many(news, "job")], ["means", "their workers died, fell silent, or passed a deadline"]]
+    details = {"lines": lines, "command": "holdfast workers list"}
+    return Finding(RESCUED, "", f"Stuck jobs were taken back: {many(news, 'job')}", news, 1, details)
+
+
+def brake(cause: str, workers: int) -> Finding:
+    """The brake holds: too many workers fell silent at once to be believed dead."""
+    lines = [["cause", cause], ["workers", f"{workers:,}"], ["means", "their jobs wait some seconds before a rescue"]]
+    details = {"lines": lines, "command": "holdfast workers list"}
+    return Finding(BRAKE, cause, f"The brake holds {many(workers, 'worker')} back from a rescue", 1, 1, details)
+
+
+def locked(job: str, pid: int | None, application: str | None, state: str | None) -> Finding:
+    """A job is due for rescue, and somebody holds its row."""
+    who = f"pid {pid} ({application or 'no name'}, {state})" if pid is not None else "several sessions"
+    lines = [["job", job], ["held by", who], ["way out", f"SELECT pg_terminate_backend({pid or 'PID'})"]]
+    details = {"lines": lines, "command": f"holdfast jobs show {job}"}
+    return Finding(LOCKED, job, f"A job that is due for rescue is held by {who}", 1, 1, details)
+
+
+def transaction(pid: int, application: str, state: str, age: float) -> Finding:
+    """A transaction that is open for so long that dead rows cannot go."""
+    lines = [
+        ["pid", f"{pid}"],
+        ["application", application or "no name"],
+        ["state", state],
+        ["open for", span(age)],
+        ["means", "no row that died since can be removed: every queue of this Postgres becomes slow"],
+        ["way out", f"SELECT pg_terminate_backend({pid})"],
+    ]
+    title = f"A transaction has been open for {span(age)}: pid {pid}"
+    return Finding(TRANSACTION, f"{pid}", title, 1, 1, {"lines": lines, "command": "holdfast doctor"})
+
+
+def slow(kind: str, check: Check) -> Finding:
+    """A health check that warns and goes on warning."""
+    lines = [["check", check.name], ["says", check.output]]
+    details = {"lines": lines, "command": "holdfast queues list"}
+    return Finding(kind, "", f"{check.name}: {check.output}"[:300], 1, 1, details)
+
+
 def failing(check: Check) -> Finding:
     """A health check that fails."""
     lines = [["check", check.name], ["says", check.output]]
@@ -117,7 +188,7 @@ def still(name: str) -> Finding:
 
 def once(finding: Finding, known: set[tuple[str, str]]) -> Finding:
     """What is a state, and not made of letters, arrives once: when its incident opens."""
-    if finding.kind == LETTERS or (finding.kind, finding.key) not in known:
+    if finding.kind in COUNTING or (finding.kind, finding.key) not in known:
         return finding
     return replace(finding, arrived=0)
 
@@ -149,7 +220,7 @@ _BEFORE = {Reason.RESOLVED: "Resolved: ", Reason.REPEAT: "Still there: "}
 
 
 def content(decision: Decision) -> dict[str, Any]:
-    """What is told: {title, lines, command, runbook}, the last the place on the runbook that it leads to."""
+    """What is told: {title, lines, command, place}, the last that of the runbook which tells what to do."""
     incident, is_over = decision.incident, decision.reason is Reason.RESOLVED
     details = {} if decision.finding is None or is_over else decision.finding.details
     lines: list[Sequence[str]] = list(details.get("lines", []))
@@ -160,16 +231,58 @@ def content(decision: Decision) -> dict[str, Any]:
     if incident is not None and incident.arrivals and decision.reason in (Reason.WORSE, Reason.RESOLVED):
         lines.append(["in all", f"{incident.arrivals + (decision.finding.arrived if decision.finding else 0):,}"])
     told = f"{_BEFORE.get(decision.reason, '')}{title(decision)}"
-    return {"title": told, "lines": lines, "command": details.get("command"), "runbook": place(decision)}
+    return {"title": told, "lines": lines, "command": details.get("command"), "place": place(decision)}
 
 
 #: Kinds of incidents, each with a place of its name on docs/operations/runbook.md.
-KINDS = (LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN, EXPIRING)
+KINDS = (
+    LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN, EXPIRING, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION,
+    UNHEARD, NOT_DRAINING,
+)  # fmt: skip
 
 
 def place(decision: Decision) -> str:
     """Where the runbook tells what to do: each kind has its place there, and each health check."""
     return decision.key if decision.kind == FAILING else decision.kind
+
+
+#: What is sent of one incident.
+Told = dict[str, Any]
+#: Of which kinds there are samples, to try channels with.
+SAMPLES = (
+    LETTERS, EXPIRING, BLIND, COUNTED, FAILING, ALONE, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION, UNHEARD,
+    NOT_DRAINING,
+)  # fmt: skip
+
+
+def samples() -> dict[str, tuple[str, Told]]:
+    """One of each kind and an end, by kind: (reason, content). Each says that it is a test."""
+    group = LetterGroup("Sample:0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
+    expires = expiring("sample-dlq", 3 * 3600.0)
+    findings = [
+        letters(group),
+        blind("sample-dlq", "SQS does not answer"),
+        counted("sample-dlq", 3, "it is FIFO, and a look would block its groups"),
+        failing(Check("sample", Status.FAIL, "a check failed twice in a row", {})),
+        alone(3),
+        broken("sample", "it refuses: 404"),
+        ledger_gone(90.0),
+        rescued(3),
+        brake("mass lapse", 4),
+        locked("sample", 7, "psql", "idle in transaction"),
+        transaction(7, "psql", "idle in transaction", 900.0),
+        slow(UNHEARD, Check("ringer", Status.WARN, "2 queues were rung, and nobody came", {})),
+        slow(NOT_DRAINING, Check("queues", Status.WARN, "sample: a job has been due for 400 s", {})),
+        *([] if expires is None else [expires]),
+    ]
+    made = {finding.kind: ("first", _sample(finding, Reason.FIRST, Action.OPEN)) for finding in findings}
+    return made | {"resolved": ("resolved", _sample(findings[0], Reason.RESOLVED, Action.RESOLVE))}
+
+
+def _sample(finding: Finding, reason: Reason, action: Action) -> Told:
+    incident = OpenIncident(finding.kind, finding.key, finding.title, 3, 3600.0) if reason is Reason.RESOLVED else None
+    told = content(Decision(reason, finding.kind, finding.key, finding, incident, action))
+    return {**told, "title": f"(Test) {told['title']}"}
 
 
 #: Incidents that a digest names.
@@ -194,12 +307,12 @@ def digest(told: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def many(count: int, noun: str) -> str:
-    """A count that goes to 1,000, with its noun.
+    """A count that goes to 10,000, with its noun.
 
-    >>> many(1, "job"), many(1000, "job")
-    ('1 job', '1,000 or more jobs')
+    >>> many(1, "job"), many(10_000, "job")
+    ('1 job', '10,000 or more jobs')
     """
-    return f"{count if count < 1000 else '1,000 or more'} {noun}{'s' * (count != 1)}"
+    return f"{count:,}{' or more' * (count >= 10_000)} {noun}{'s' * (count != 1)}"
 
 
 def span(seconds: float) -> str:

@@ -12,6 +12,7 @@ _LEVELS: dict[type[object], int] = {
     events.IncidentChanged: logging.WARNING,
     events.ChildNotStarted: logging.ERROR,
     events.JobFailed: logging.WARNING,
+    events.JobsClaimed: logging.DEBUG,
     events.JobRescued: logging.WARNING,
     events.LeaseWasLost: logging.WARNING,
     events.LedgerLost: logging.WARNING,
@@ -27,6 +28,15 @@ _LEVELS: dict[type[object], int] = {
     events.WorkerMarkedGone: logging.WARNING,
 }
 _MOST = 300
+
+#: What logs, at its lower levels, addresses, bodies, receipts and signatures: those are secrets, or somebody's data.
+TALKATIVE = ("httpx", "httpcore", "botocore", "aiobotocore", "aiohttp", "urllib3", "apprise")
+
+
+def quieten() -> None:
+    """Let none of them log below a warning, whatever level the rest has."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class LogSink:

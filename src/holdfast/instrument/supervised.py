@@ -9,16 +9,21 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from holdfast.core import metrics
+from holdfast.core.counts import Counts
 from holdfast.core.liveness import ProcessState
 from holdfast.events import ChildDied, ChildStarted, Event
-from holdfast.instrument.exposition import values
+from holdfast.instrument.exposition import histogram, values
 
 
 class SupervisorMetrics(Collector):
-    """A sink of the supervisor's events, and a collector of what it knows. `processes` is set once there is one."""
+    """A sink of the supervisor's events, and a collector of what it knows and its processes counted.
+
+    `processes` and `counts` are set once there is one.
+    """
 
     def __init__(self) -> None:
         self.processes: Callable[[], Sequence[ProcessState]] = tuple
+        self.counts: Callable[[], Counts] = Counts
         self._starts: Counter[str] = Counter()
         self._deaths: Counter[str] = Counter()
         self.registry = CollectorRegistry(auto_describe=False)
@@ -41,3 +46,8 @@ class SupervisorMetrics(Collector):
         yield values(metrics.PROGRESS_AGE, ages)
         yield values(metrics.STARTS, [([name], number) for name, number in self._starts.items()])
         yield values(metrics.DEATHS, [([name], number) for name, number in self._deaths.items()])
+        counts = self.counts()
+        for counter in (metrics.CLAIMED, metrics.SENT, metrics.ABANDONED):
+            yield values(counter, counts.of(counter))
+        for times in (metrics.CLAIM, metrics.DRAIN):
+            yield histogram(times, counts.times(times))

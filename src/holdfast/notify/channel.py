@@ -32,9 +32,16 @@ Outcome = Delivered | Again | Broken
 
 
 class Channel(Protocol):
-    """Tells people. `send` never raises for what the other side does."""
+    """Tells people. `send` never raises for what the other side does.
+
+    `takes_digests`: many incidents may be one message. `pace`: seconds between two messages.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def takes_digests(self) -> bool: ...
+    @property
+    def pace(self) -> float: ...
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome: ...
     async def close(self) -> None: ...

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.notify.addresses import runbook_of
 from holdfast.notify.channel import Delivered, Outcome
 
 _log = logging.getLogger("holdfast.incidents")
@@ -14,14 +13,13 @@ class LogChannel:
     """Writes incidents to the log."""
 
     name = "log"
-
-    def __init__(self, *, runbook: str | None = None) -> None:
-        self._runbook = runbook
+    takes_digests = False
+    pace = 0.0
 
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """Always delivered."""
         level = logging.INFO if reason in ("resolved", "test") else logging.ERROR
-        what_to_do = runbook_of(self._runbook, content) if level == logging.ERROR else None
+        what_to_do = content.get("runbook") if level == logging.ERROR else None
         _log.log(level, "incident %s: %s%s", reason, content.get("title"), f" ({what_to_do})" if what_to_do else "")
         return Delivered()
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.core.incident import OpenIncident
+from holdfast.core.ledger_watch import OldTransaction
 from holdfast.core.letters import LetterGroup
 from holdfast.postgres.calls import Call
 from holdfast.postgres.statements import statement
@@ -170,6 +171,22 @@ def record_incidents(changes: Sequence[IncidentChange], channels: Sequence[str])
         (text, list(channels)),
         Recorded,
     )
+
+
+def oldest_transaction() -> Call[OldTransaction]:
+    """The client's transaction that has been open for longest; none where none is."""
+    text = "SELECT pid, application, state, age FROM holdfast.oldest_transaction()"
+    return Call("oldest_transaction", text, (), OldTransaction)
+
+
+def prune_letters(keep: float) -> Call[int]:
+    """Forget letters, redrives, incidents and notifications that were over `keep` seconds ago; how many rows."""
+    return Call("prune_letters", "SELECT holdfast.prune_letters(%s::interval)", (timedelta(seconds=keep),), int)
+
+
+def last_sweep() -> Call[float | None]:
+    """How many seconds ago stuck jobs were swept last; None for never."""
+    return Call("last_sweep", "SELECT holdfast.last_sweep()", (), _float)
 
 
 def announce_channels(channels: Sequence[str], every: float) -> Call[str]:

@@ -396,9 +396,9 @@ def remove_schedule(name: str) -> Call[str]:
     return Call("remove_schedule", statement("remove_schedule"), {"name": name}, str)
 
 
-def list_queues(limit: int = 1000) -> Call[QueueRow]:
-    """The queues, by name."""
-    return Call("list_queues", statement("list_queues"), {"limit": limit, "most": MOST_COUNTED}, QueueRow)
+def list_queues(limit: int = 1000, most: int = MOST_COUNTED) -> Call[QueueRow]:
+    """The queues, by name; of each `most` queued jobs are counted."""
+    return Call("list_queues", statement("list_queues"), {"limit": limit, "most": most}, QueueRow)
 
 
 def pause_queues(names: Sequence[str], *, paused: bool) -> Call[str]:

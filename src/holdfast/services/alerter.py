@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
 
 from holdfast.core import telling
 from holdfast.errors import DatabaseError
@@ -23,13 +24,13 @@ from holdfast.postgres.dead_letters import (
     settle_notification,
 )
 from holdfast.postgres.ledger import AsyncLedger
+from holdfast.services.incidents import IncidentBook
 
 _log = logging.getLogger("holdfast")
 
-#: Seconds: between looks for what is due, between two posts (Slack takes about one a second), of the claim on one.
+#: Seconds: between looks for what is due, of the claim on a notification.
 EVERY = 2.0
 ANNOUNCE_EVERY = 15.0
-PACE = 1.1
 LEASE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE, BROKEN_PAUSE = 5.0, 600.0, 300.0
 #: Posts of one step, which together take less time than a claim lasts. Where more is due, it is one post, a digest, of
@@ -46,13 +47,16 @@ class Alerter:
         channels: Mapping[str, Channel],
         sinks: Sinks,
         *,
-        pace: float = PACE,
+        new_id: Callable[[], UUID],
+        pace: float | None = None,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._channels = channels
         self._sinks = sinks
         self._pace = pace
+        self._book = IncidentBook(ledger, list(channels), sinks, new_id=new_id)
+        self._broken: dict[str, bool | None] = dict.fromkeys(channels)
         self._turned = turned
 
     async def run(self) -> None:
@@ -80,7 +84,8 @@ class Alerter:
         """Try what is due, channel by channel; how many notifications were delivered."""
         delivered = 0
         for name in self._channels:
-            claimed = await self._ledger.call(claim_notifications([name], DIGEST, LEASE))
+            most = DIGEST if self._channels[name].takes_digests else BATCH
+            claimed = await self._ledger.call(claim_notifications([name], most, LEASE))
             if len(claimed) > BATCH:
                 delivered += await self._try(name, claimed)
                 continue
@@ -99,15 +104,28 @@ class Alerter:
     async def _try(self, name: str, those: Sequence[Notification]) -> int:
         """One post of one notification, or of many."""
         one = those[0] if len(those) == 1 else None
-        content = one.content if one else telling.digest([(each.reason, each.content) for each in those])
+        if one is not None:
+            content = {**one.content, "incident": str(one.incident_id), "notification": str(one.id)}
+        else:
+            content = telling.digest([(each.reason, each.content) for each in those])
         outcome = await self._channels[name].send(one.reason if one else digest_reason(those), content)
         for notification in those:
             await self._settle(notification, outcome)
         if isinstance(outcome, Again) and outcome.after is not None:
             await self._ledger.call(pause_channel(name, outcome.after))
+        await self._note(name, outcome)
         self._turned()
-        await asyncio.sleep(self._pace)
+        await asyncio.sleep(self._channels[name].pace if self._pace is None else self._pace)
         return len(those) if isinstance(outcome, Delivered) else 0
+
+    async def _note(self, name: str, outcome: Outcome) -> None:
+        """That a channel refuses is an incident, for the other channels; and that it takes what it is sent again."""
+        is_broken = isinstance(outcome, Broken)
+        if isinstance(outcome, Again) or self._broken[name] is is_broken:
+            return
+        found = [telling.broken(name, outcome.why)] if isinstance(outcome, Broken) else []
+        await self._book.fold(found, [telling.BROKEN], {telling.BROKEN: {name}})
+        self._broken[name] = is_broken
 
     async def _settle(self, notification: Notification, outcome: Outcome) -> None:
         error, pause = _what_next(outcome, notification.attempts)

@@ -59,7 +59,8 @@ class Deadlines:
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for deadline in [first for alike in self._by_seconds.values() for first in _passed(alike, now)]:
+        passed = [first for alike in self._by_seconds.values() for first in _passed(alike, now)]
+        for deadline in sorted(passed, key=lambda deadline: deadline.due):
             self.drop(deadline)
             deadline.passed()
         following = [next(iter(alike)).due for alike in self._by_seconds.values()]

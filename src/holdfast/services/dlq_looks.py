@@ -16,7 +16,7 @@ from holdfast.postgres.dead_letters import note_dead_letters
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.services.dlq_queues import Sources
 from holdfast.services.keeping import Keeping, new_letter
-from holdfast.sqs.capture import Capture, capture
+from holdfast.sqs.capture import LONGEST, Capture, capture
 from holdfast.sqs.client import Sqs, queue_name
 from holdfast.sqs.dead_letters import Look, look
 
@@ -63,7 +63,7 @@ class QueueLooker:
             await asyncio.gather(*tasks, return_exceptions=True)
         for url in urls:
             if queue_name(url) not in {**looked.seen, **looked.problems}:
-                looked.problems[queue_name(url)] = f"its turn did not come within {self._longest:.0f} s"
+                looked.problems[queue_name(url)] = f"the look did not come to its end within {self._longest:.0f} s"
         return looked
 
     async def _one(self, sqs: Sqs, url: str, looked: Looked, places: asyncio.Semaphore) -> None:
@@ -93,7 +93,7 @@ class QueueLooker:
         keeping = Keeping(self._ledger, queue, self._new_id)
         until = clock() + self._longest / 2
         while True:
-            found = await capture(sqs, url, keeping.keep)
+            found = await capture(sqs, url, keeping.keep, longest=min(LONGEST, self._longest / 2))
             if found.only_counted is not None:
                 return found
             if found.complete:

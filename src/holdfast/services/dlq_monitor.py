@@ -42,6 +42,8 @@ JOBS_EVERY = 15.0
 TURN = 5.0
 RETRY_AFTER = 10.0
 FOUND_FOR = 3600.0
+#: A round of looks takes this part of the interval at most; but so many seconds it may.
+LONGEST, LEAST = 0.8, 30.0
 
 
 class DlqMonitor:
@@ -64,7 +66,7 @@ class DlqMonitor:
         self._sources = sources
         self._sinks = sinks
         self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
-        self._looker = QueueLooker(ledger, sources, sinks, longest=interval * 0.4, new_id=new_id)
+        self._looker = QueueLooker(ledger, sources, sinks, longest=max(interval * LONGEST, LEAST), new_id=new_id)
         self._interval = interval
         self._turned = turned
         self._retry_after = retry_after
@@ -123,6 +125,8 @@ class DlqMonitor:
         queues = await self._queues(self._sqs, anew=due is None)
         looked = await self._look(self._sqs, queues, due, {})
         if looked.problems:
+            # What was found elsewhere need not wait for the one that fails.
+            await self._book.fold(await self._letters(), [LETTERS])
             await asyncio.sleep(self._retry_after)
             queues = await self._queues(self._sqs, anew=True)
             looked = await self._look(self._sqs, queues, due, looked.seen)

@@ -7,15 +7,19 @@ Rate limits that were decided without Postgres are told of as well.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from holdfast.core import telling
 from holdfast.core.health import Ledger, Limits, Process, Status
 from holdfast.core.health_checks import judge
+from holdfast.core.incident import Pace
+from holdfast.core.ledger_watch import KINDS, Watched, watch
 from holdfast.core.limit_watch import Seen, look
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks
+from holdfast.postgres.dead_letters import oldest_transaction
 from holdfast.postgres.health import health_report
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import begin_sweep, end_sweep
@@ -44,6 +48,7 @@ class HealthMonitor:
         stale_after: float,
         limits: Limits | None = None,
         new_id: Callable[[], UUID],
+        pace: Pace | None = None,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
@@ -52,7 +57,7 @@ class HealthMonitor:
         self._limits = limits or Limits()
         self._turned = turned
         self._sqs = SqsWatch(queues)
-        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id)
+        self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
 
     async def run(self) -> None:
         try:
@@ -60,7 +65,7 @@ class HealthMonitor:
                 self._turned()
                 try:
                     for left in await self._ledger.call(begin_sweep(MONITOR, EVERY)):
-                        await self.step(left.get("strikes") or {}, Seen.read(left.get("limits")))
+                        await self.step(left.get("strikes") or {}, Seen.read(left.get("limits")), left.get("watched"))
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("health monitor", str(error)))
                 except Exception:
@@ -69,8 +74,13 @@ class HealthMonitor:
         finally:
             await self._sqs.stop()
 
-    async def step(self, strikes: dict[str, int], limits: Seen | None = None) -> None:
-        """One look. `strikes`: how many looks in a row each check has failed so far. `limits`: the totals then."""
+    async def step(
+        self, strikes: dict[str, int], limits: Seen | None = None, before: Mapping[str, Any] | None = None
+    ) -> None:
+        """One look. `strikes`: how many looks in a row each check has failed so far. `limits`: the totals then.
+
+        `before`: what the look before left of the ledger.
+        """
         await self._sqs.step()
         report = await self._ledger.one(health_report(self._stale_after))
         checks = judge(Ledger(), report, Process(sqs=self._sqs.seen), self._limits)
@@ -82,5 +92,8 @@ class HealthMonitor:
         seen, alone = look(limits, report.rate_limits)
         if seen.kept:
             found.append(telling.alone(alone))
-        await self._book.fold([*found, *kept], [telling.FAILING, telling.ALONE])
-        await self._ledger.call(end_sweep(MONITOR, {"strikes": strikes, "limits": seen.as_json()}))
+        oldest = next(iter(await self._ledger.call(oldest_transaction())), None)
+        watched, more = watch(Watched.read(before), report.monitors, oldest, checks)
+        await self._book.fold([*found, *kept, *more], [telling.FAILING, telling.ALONE, *KINDS])
+        left = {"strikes": strikes, "limits": seen.as_json(), "watched": watched.as_json()}
+        await self._ledger.call(end_sweep(MONITOR, left))

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+from pydantic import SecretStr
+
 from holdfast.core.bell import BellRoutes
 from holdfast.core.health import Limits
+from holdfast.core.incident import Pace
 from holdfast.errors import QueueError
 from holdfast.events import QueueLost, Sinks
 from holdfast.notify.channel import Channel
@@ -17,6 +21,8 @@ from holdfast.services.bell_lines import BellLines
 from holdfast.services.dlq_monitor import DlqMonitor
 from holdfast.services.dlq_queues import Sources
 from holdfast.services.health_monitor import HealthMonitor
+from holdfast.services.lifeline import Lifeline
+from holdfast.services.probe import run_dir
 from holdfast.services.redriver import Redriver
 from holdfast.services.ringer import Ringer
 from holdfast.services.sqs_watch import WatchedQueue
@@ -40,6 +46,9 @@ class MonitorSettings:
     sweep_interval: float = 5.0
     stale_after: float = 600.0
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
+    deadman: SecretStr | None = None
+    run_dir: Path | None = None
 
 
 class _Loop(Protocol):
@@ -115,6 +124,7 @@ class Monitors:
                     self._sinks,
                     interval=settings.dlq_interval,
                     new_id=self._new_id,
+                    pace=settings.pace,
                     turned=turns.of(1),
                 )
             )
@@ -127,10 +137,24 @@ class Monitors:
                     stale_after=settings.stale_after,
                     limits=settings.limits,
                     new_id=self._new_id,
+                    pace=settings.pace,
                     turned=turns.of(4),
                 )
             )
-            found.append(Alerter(self._ledger("alerter"), self._channels, self._sinks, turned=turns.of(2)))
+            found.append(
+                Lifeline(
+                    self._ledger("lifeline"),
+                    self._channels,
+                    self._sinks,
+                    folder=run_dir(settings.run_dir),
+                    new_id=self._new_id,
+                    deadman=settings.deadman,
+                    turned=turns.of(6),
+                )
+            )
+            found.append(
+                Alerter(self._ledger("alerter"), self._channels, self._sinks, new_id=self._new_id, turned=turns.of(2))
+            )
         if settings.bells:
             ledger = self._ledger("ringer")
             self._lines = BellLines(ledger, settings.bells, failed=self._not_rung)

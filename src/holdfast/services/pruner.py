@@ -7,6 +7,7 @@ from uuid import UUID
 from holdfast.errors import DatabaseError
 from holdfast.events import JobsPruned, LedgerLost, Sinks
 from holdfast.postgres import calls
+from holdfast.postgres.dead_letters import prune_letters
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.rate_limit import rate_limit_prune
 from holdfast.postgres.reads import begin_sweep, end_sweep
@@ -15,18 +16,28 @@ MONITOR = "prune"
 EVERY = 60.0
 STEP = 1000
 PAUSE = 0.05
+KEEP_INCIDENTS = 90 * 86400.0
 #: Pages of the rate limiter's table that one step looks at (16 MB).
 PAGES = 2000
 
 
 class Pruner:
-    """`keep_finished` and `keep_dead` in seconds."""
+    """What is kept for how long, in seconds."""
 
-    def __init__(self, ledger: AsyncLedger, sinks: Sinks, *, keep_finished: float, keep_dead: float) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        sinks: Sinks,
+        *,
+        keep_finished: float,
+        keep_dead: float,
+        keep_incidents: float = KEEP_INCIDENTS,
+    ) -> None:
         self._ledger = ledger
         self._sinks = sinks
         self._keep_finished = keep_finished
         self._keep_dead = keep_dead
+        self._keep_incidents = keep_incidents
 
     async def run(self) -> None:
         """Prune each minute, in one process over all, until cancelled."""
@@ -52,6 +63,7 @@ class Pruner:
             await asyncio.sleep(PAUSE)
         await self._forget_identities()
         await self._ledger.call(calls.prune_bookkeeping())
+        await self._ledger.call(prune_letters(self._keep_incidents))
         await self._ledger.call(end_sweep(MONITOR, {"finished": finished, "dead": dead}))
         if finished or dead:
             self._sinks.emit(JobsPruned(finished, dead))

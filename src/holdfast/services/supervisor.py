@@ -6,7 +6,7 @@ jobs are taken back: that is why they can be claimed again within a second. Then
 id; where the ledger keeps us waiting it is started all the same, and the old one is declared gone meanwhile.
 
 Each child holds one end of a socket pair. A child whose supervisor dies reads its end and drains; a supervisor whose
-child says nothing for as long as its leases may be trusted kills it.
+child says nothing for as long as its leases may be trusted kills it. What children count comes over it as well.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from holdfast.core.counts import Counts
+from holdfast.core.frames import FrameReader
 from holdfast.core.liveness import ProcessState
 from holdfast.errors import DatabaseError
 from holdfast.events import ChildDied, ChildNotStarted, ChildStarted, LedgerLost, Sinks, WorkerMarkedGone
@@ -42,6 +44,8 @@ MOST_BACK_OFF = 30.0
 LAST_WORD = 0xFF
 #: A child's byte for a turn of its main loop; any byte tells that its interpreter runs.
 PROGRESS = b"p"
+#: Bytes that are read from a child at a time.
+MOST_HEARD = 65_536
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ class _Child:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed_for: str | None = None
     said: int | None = None
+    half_word: bytes = b""
+    frames: FrameReader = field(default_factory=FrameReader)
+    counts: Counts = field(default_factory=Counts)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class Supervisor:
         self._children: dict[int, _Child] = {}
         self._declaring: set[asyncio.Task[None]] = set()
         self._kill_now = False
+        self._counts = Counts()
 
     def stop(self) -> None:
         """Drain all children and end; the second call kills them."""
@@ -142,6 +150,14 @@ class Supervisor:
             )
             for child in list(self._children.values())
         ]
+
+    def counts(self) -> Counts:
+        """What all processes counted, those that have ended too."""
+        found = Counts()
+        found.merge(self._counts)
+        for child in list(self._children.values()):
+            found.merge(child.counts)
+        return found
 
     async def run(self) -> None:
         """Keep every child running until `stop`, then let them drain."""
@@ -202,7 +218,9 @@ class Supervisor:
             stopper.cancel()
         ended_at = time.monotonic()
         lived = ended_at - child.started_at
-        self._hear(child)
+        while self._hear(child):
+            pass
+        self._counts.merge(child.counts)
         code = self._bury(child)
         self._sinks.emit(ChildDied(spec.name, child.process.pid, code, child.killed_for))
         if spec.is_worker:
@@ -235,22 +253,33 @@ class Supervisor:
         self._sinks.emit(ChildStarted(spec.name, process.pid, worker_id if spec.is_worker else None))
         return child
 
-    def _hear(self, child: _Child) -> None:
+    def _hear(self, child: _Child) -> bool:
+        """Read what a child has said; whether there was anything."""
         try:
-            heard = child.link.recv(4096)
+            heard = child.link.recv(MOST_HEARD)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             heard = b""
-        if heard:
-            child.heard_at = time.monotonic()
-            if PROGRESS in heard:
-                child.progressed_at = child.heard_at
-            place = heard.find(LAST_WORD)
-            if 0 <= place < len(heard) - 1:
-                child.said = heard[place + 1]
-        else:
+        if not heard:
             asyncio.get_running_loop().remove_reader(child.link)
+            return False
+        child.heard_at = time.monotonic()
+        if PROGRESS in heard:
+            child.progressed_at = child.heard_at
+        self._hear_last_word(child, heard)
+        for text in child.frames.feed(heard):
+            with contextlib.suppress(ValueError):
+                child.counts = Counts.read(text)
+        return True
+
+    def _hear_last_word(self, child: _Child, heard: bytes) -> None:
+        """Its code may come in the next piece."""
+        heard = child.half_word + heard
+        child.half_word = heard[-1:] if heard[-1] == LAST_WORD else b""
+        place = heard.find(LAST_WORD)
+        if 0 <= place < len(heard) - 1:
+            child.said = heard[place + 1]
 
     async def _watch_silence(self) -> None:
         looked_at = time.monotonic()

@@ -12,6 +12,8 @@ from holdfast.postgres.reads import begin_sweep, end_sweep, locked_stale_jobs
 
 MONITOR = "rescue_stale_jobs"
 BATCH = 1000
+#: Locked jobs whose holders are named to others.
+NAMED = 3
 
 
 class Sweeper:
@@ -71,7 +73,11 @@ class Sweeper:
             self._sinks.emit(StaleJobLocked(job.id, job.reason, job.pid, job.application_name, job.state, job.since))
         await self._ledger.call(calls.count_events(self._stale_after))
         result = {"rescued": rescued, "gone": gone, "held": held, "locked": len(locked)}
-        await self._ledger.call(end_sweep(MONITOR, result))
+        holders = [
+            {"job": str(job.id), "pid": job.pid, "application": job.application_name, "state": job.state}
+            for job in locked[:NAMED]
+        ]
+        await self._ledger.call(end_sweep(MONITOR, {**result, "locked_by": holders}))
         if self._tells:
             self._sinks.emit(Swept(MONITOR, ", ".join(f"{name} {value or 0}" for name, value in result.items())))
         return rescued

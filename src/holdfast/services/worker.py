@@ -27,6 +27,7 @@ from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
     JobFailed,
+    JobsClaimed,
     LeaseWasLost,
     LedgerLost,
     Sinks,
@@ -88,6 +89,7 @@ class WorkerSettings:
     condemn_after: float = 30.0
     keep_finished: float = 7 * 86400.0
     keep_dead: float = 90 * 86400.0
+    keep_incidents: float = 90 * 86400.0
     bells: BellRoutes = field(default_factory=BellRoutes)
     timings: LeaseTimings = field(default_factory=LeaseTimings)
     sweep: bool = True
@@ -153,6 +155,8 @@ class Worker:
         self._full_claim_at = 0.0
         self._loop_lag = 0.0
         self._loop_turns = 0
+        self._drains_since = 0.0
+        self._abandoned = 0
         self._asides: set[asyncio.Task[Any]] = set()
 
     def drain(self) -> None:
@@ -221,7 +225,11 @@ class Worker:
             )
             helpers.append(loop.create_task(sweeper.run()))
             pruner = Pruner(
-                self._ledger, self._sinks, keep_finished=settings.keep_finished, keep_dead=settings.keep_dead
+                self._ledger,
+                self._sinks,
+                keep_finished=settings.keep_finished,
+                keep_dead=settings.keep_dead,
+                keep_incidents=settings.keep_incidents,
             )
             helpers.append(loop.create_task(pruner.run()))
             helpers.append(loop.create_task(Scheduler(self._ledger, self._sinks, self._periodics).run()))
@@ -345,7 +353,9 @@ class Worker:
         call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
         asked_at = time.monotonic()
         jobs = sorted(await self._ledger.call(call), key=_place)
-        self._ahead.answered(time.monotonic() - asked_at)
+        took = time.monotonic() - asked_at
+        self._ahead.answered(took)
+        self._sinks.emit(JobsClaimed(tuple((job.queue, job.kind) for job in jobs), took))
         may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone
         for job in jobs:
             self._take(job, may_begin)
@@ -556,9 +566,11 @@ class Worker:
 
     async def _drain(self) -> int:
         """Let the runs finish; returns how many handlers still run in threads that ignore their cancellation."""
+        self._drains_since = time.monotonic()
         if not self._gone:
             self._give_back(self._ahead.all())
             await self._wait_for_runs(self._settings.drain_timeout)
+            self._abandoned = self._running
             self._stop_all(StopReason.DRAIN)
         await self._wait_for_runs(5.0)
         return self._handlers_running()
@@ -569,17 +581,21 @@ class Worker:
 
     async def _end(self, leftovers: int) -> int:
         if self._gone:
-            self._sinks.emit(WorkerStopped(self._id, "gone", 0))
+            self._stopped("gone")
             return EXIT_GONE
         if leftovers or self._runs:
             # Their leases are not given up while they may still run: this process ends first.
             self._leaving = True
-            self._sinks.emit(WorkerStopped(self._id, "leftovers", leftovers))
+            self._stopped("leftovers")
             return EXIT_LEFTOVERS
         with contextlib.suppress(DatabaseError):
             await self._ledger.call(calls.mark_seen_deaths([self._id], "stopped"))
-        self._sinks.emit(WorkerStopped(self._id, "drained", 0))
+        self._stopped("drained")
         return EXIT_STOPPED
+
+    def _stopped(self, reason: str) -> None:
+        took = time.monotonic() - self._drains_since
+        self._sinks.emit(WorkerStopped(self._id, reason, self._abandoned, round(took, 3)))
 
     def _handlers_running(self) -> int:
         """A result that waits for the ledger is no handler: an outage must not cost the process that keeps it."""

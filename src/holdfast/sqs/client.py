@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import ConfigurationError, QueueError, QueueRefused, QueueUnavailable
-from holdfast.sqs.connection import Connect, Connection, connect
+from holdfast.sqs.connection import Connect, Connection, any_connection
 from holdfast.sqs.translation import translated
 
 #: Entries of a batch call; seconds to read beyond a wait, and for a call with all its retries.
@@ -113,11 +113,11 @@ class Sqs:
     """
 
     def __init__(
-        self, url: str, *, wait: int = LONGEST_WAIT, connect: Connect = connect, region: str | None = None
+        self, url: str, *, wait: int = LONGEST_WAIT, connect: Connect | None = None, region: str | None = None
     ) -> None:
         self._place = {**_place(url), **({"region_name": region} if region else {})}
         self._wait = min(wait, LONGEST_WAIT)
-        self._connect = connect
+        self._connect = connect or any_connection
         self._connection: Connection | None = None
         self._abandoned: set[asyncio.Task[None]] = set()
 

@@ -39,7 +39,7 @@ class Connect(Protocol):
     def __call__(self, place: Mapping[str, str], *, read: float) -> Connection: ...
 
 
-def connect(place: Mapping[str, str], *, read: float) -> Connection:
+def any_connection(place: Mapping[str, str], *, read: float) -> Connection:
     """The client of aiobotocore where it is installed, else that in threads."""
     has_aio = importlib.util.find_spec("aiobotocore") is not None
     return AioConnection(place, read=read) if has_aio else ThreadConnection(place, read=read)

@@ -1,16 +1,19 @@
 """The API as an ASGI application."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.web import health, metrics
-from holdfast.web.api import jobs, keys
+from holdfast.web.api import fleet, jobs, keys, operations
 from holdfast.web.auth import Authenticate, identity_of, require
+from holdfast.web.dashboard import mount_dashboard
+from holdfast.web.dashboard.pages.sign_in import SIGN_IN
+from holdfast.web.dashboard.stream import STREAM
 from holdfast.web.door import Door
 from holdfast.web.intake import Intake
 from holdfast.web.problems import install
@@ -20,6 +23,19 @@ from holdfast.web.services import ApiServices
 _ABOUT = """\
 Jobs over HTTP. Send a key as `Authorization: Bearer hf_...`; errors are problem details (RFC 9457); each answer says in
 `RateLimit` what is left of the caller's limit."""
+
+
+class Exempt(Collection[str]):
+    """What the API's limit leaves out: probes, and the dashboard, which has a limit of its own."""
+
+    def __contains__(self, path: object) -> bool:
+        return path in EXEMPT or str(path).startswith("/dashboard/")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(EXEMPT)
+
+    def __len__(self) -> int:
+        return len(EXEMPT)
 
 
 def create_app(services: ApiServices) -> FastAPI:
@@ -46,29 +62,32 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.holdfast = services
     app.state.metrics = metrics.registries(services)
     install(app)
-    for router in (health.router, metrics.router, jobs.router, keys.router):
+    for router in (health.router, metrics.router, jobs.router, fleet.router, operations.router, keys.router):
         app.include_router(router)
 
-    @app.get("/api/openapi.json", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
+    @app.get("/api/openapi.json", dependencies=[Depends(require(Permission.DESCRIBE))], include_in_schema=False)
     async def openapi() -> JSONResponse:
         """This API, described (OpenAPI 3.1)."""
         return JSONResponse(app.openapi())
 
+    mount_dashboard(app, services)
+
     # The last one added is the first to see a request.
     settings = services.settings
-    app.add_middleware(Intake, timeout=settings.timeout)
+    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN})
     app.add_middleware(
         RateLimitMiddleware,
         limiter=services.limiter,
         limit=settings.rate_limit,
         identify=identity_of,
-        exempt=EXEMPT,
+        exempt=Exempt(),
         headers=settings.rate_limit_headers,
     )
     app.add_middleware(Door)
     app.add_middleware(
         Authenticate,
         ring=services.ring,
+        sessions=services.sessions,
         is_private=settings.is_private,
         trusted=settings.trusted_proxies,
         prompt=EXEMPT,

@@ -4,6 +4,9 @@ A key comes in `Authorization: Bearer hf_...` (RFC 6750), never in a URL. Withou
 on this machine only serves this machine's own callers without one: not a browser page of another site
 (`Sec-Fetch-Site`), not a name that was bent to point here (`Host`), nothing that a proxy passes on. As soon as the
 first key is made, everybody needs one.
+
+People sign in to the dashboard with a session, whose secret is in a cookie that only goes there. A session, unlike a
+key, is sent by the browser whoever asks for the request: what changes anything must come from a page of this site.
 """
 
 import asyncio
@@ -15,25 +18,56 @@ from typing import Literal
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from holdfast.core.access import CHANGES, Permission, may, who_may
 from holdfast.core.api_keys import Role
-from holdfast.errors import DatabaseUnavailable
+from holdfast.errors import DatabaseError, DatabaseUnavailable
 from holdfast.services.keyring import Key, KeyRing
+from holdfast.services.sessions import Session, Sessions
+from holdfast.web.cookies import session_text
 from holdfast.web.identity import Identify, Network
+from holdfast.web.origin import is_from_this_site
 from holdfast.web.problems import Problem, unavailable
+from holdfast.web.services import services_of
 
 _PLACE = "holdfast.caller"
 #: Seconds that probes and health wait for a key that is not known yet: a look for it, and a little.
 _PROMPT = 1.5
+_SAFE = ("GET", "HEAD")
+READ_ONLY = "this Holdfast is in read-only mode (HOLDFAST_READ_ONLY): nothing is changed through it"
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever sent a request. `identity` is what limits are counted by; `access` what was found of their key."""
+    """Whoever sent a request. `identity` is what limits are counted by; `access` what was found of their key.
+
+    `address` is where they are, as far as it may be believed.
+    """
 
     identity: str
-    access: Literal["key", "open", "none", "invalid", "unknown"]
+    access: Literal["key", "session", "open", "none", "invalid", "unknown"]
     key: Key | None = None
+    session: Session | None = None
+    address: str = ""
+
+    @property
+    def role(self) -> Role | None:
+        """What they are; this machine may do all while nobody has made a key."""
+        known = self.key or self.session
+        if known is not None:
+            return known.role
+        return Role.ADMIN if self.access == "open" else None
+
+    @property
+    def actor(self) -> str:
+        """Who they are, for people."""
+        if self.session is not None:
+            return self.session.actor
+        return f"key {self.key.name} ({self.key.id})" if self.key else "this machine, without a key"
+
+    def may(self, permission: Permission) -> bool:
+        """Whether their role may do that."""
+        return self.role is not None and may(self.role, permission)
 
     @property
     def is_stranger(self) -> bool:
@@ -43,7 +77,7 @@ class Caller:
     @property
     def may_look(self) -> bool:
         """Whether they may see more than a status."""
-        return self.access in ("key", "open")
+        return self.access in ("key", "session", "open")
 
 
 def caller_of(scope: Scope) -> Caller:
@@ -70,12 +104,14 @@ class Authenticate:
         app: ASGIApp,
         *,
         ring: KeyRing,
+        sessions: Sessions,
         is_private: bool,
         trusted: Sequence[Network] = (),
         prompt: Collection[str] = (),
     ) -> None:
         self._app = app
         self._ring = ring
+        self._sessions = sessions
         self._is_private = is_private
         self._address = Identify(trusted)
         self._prompt = prompt
@@ -89,41 +125,59 @@ class Authenticate:
         address = await self._address(scope)
         token = _bearer(scope)
         if token is None:
-            return Caller(address, self._without_key(scope))
+            text = session_text(scope)
+            return await self._in_session(text, address, scope) if text else self._without_key(scope, address)
         try:
             async with asyncio.timeout(_PROMPT if scope["path"] in self._prompt else None):
                 key = await self._ring.authenticate(token)
         except (DatabaseUnavailable, TimeoutError):
-            return Caller(address, "unknown")
-        return Caller(address, "invalid") if key is None else Caller(f"key:{key.id}", "key", key)
+            return Caller(address, "unknown", address=address)
+        if key is None:
+            return Caller(address, "invalid", address=address)
+        return Caller(f"key:{key.id}", "key", key, address=address)
 
-    def _without_key(self, scope: Scope) -> Literal["open", "none", "unknown"]:
-        if not (self._is_private and _is_from_here(scope)):
-            return "none"
-        if self._ring.in_use is None:
-            return "unknown"
-        return "none" if self._ring.in_use else "open"
+    async def _in_session(self, text: str, address: str, scope: Scope) -> Caller:
+        try:
+            session = await self._sessions.find(text)
+        except DatabaseError:
+            return Caller(address, "unknown", address=address)
+        if session is None:
+            return self._without_key(scope, address)
+        return Caller(f"session:{session.id}", "session", session=session, address=address)
+
+    def _without_key(self, scope: Scope, address: str) -> Caller:
+        access: Literal["open", "none", "unknown"] = "none"
+        if self._is_private and _is_from_here(scope):
+            access = "unknown" if self._ring.in_use is None else "none" if self._ring.in_use else "open"
+        return Caller(address, access, address=address)
 
 
-def require(*roles: Role) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency that lets in callers with one of these roles, or whoever needs no key here."""
+def require(permission: Permission) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency that lets in callers who may do that, or whoever needs no key here."""
 
     async def admit(request: Request) -> Caller:
         caller = caller_of(request.scope)
-        match caller.access:
-            case "open":
-                return caller
-            case "unknown":
-                raise unavailable("the ledger does not answer, so your key cannot be checked; try again")
-            case "none":
-                raise _unauthorised("send a key as Authorization: Bearer hf_...; make one with: holdfast keys create")
-            case "invalid":
-                raise _unauthorised("this key opens nothing: it is mistyped, revoked or expired", error="invalid_token")
-        if caller.key is None or caller.key.role not in roles:
-            raise Problem(403, "this key may not do that")
+        if not caller.may_look:
+            raise _stranger(caller)
+        if not caller.may(permission):
+            raise Problem(
+                403, f"{caller.actor} has the role {caller.role}; to {permission} takes {who_may(permission)}"
+            )
+        if permission in CHANGES and services_of(request).settings.read_only:
+            raise Problem(403, READ_ONLY)
+        if caller.access == "session" and request.method not in _SAFE and not is_from_this_site(request.scope):
+            raise Problem(403, "this did not come from a page of this dashboard, so nothing was done")
         return caller
 
     return admit
+
+
+def _stranger(caller: Caller) -> Problem:
+    if caller.access == "unknown":
+        return unavailable("the ledger does not answer, so your key cannot be checked; try again")
+    if caller.access == "invalid":
+        return _unauthorised("this key opens nothing: it is mistyped, revoked or expired", error="invalid_token")
+    return _unauthorised("send a key as Authorization: Bearer hf_...; make one with: holdfast keys create")
 
 
 def _unauthorised(detail: str, error: str | None = None) -> Problem:

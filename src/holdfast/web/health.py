@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.core.health import Status
 from holdfast.services.health import Health
 from holdfast.web.auth import caller_of, require
@@ -89,7 +89,7 @@ async def health(request: Request, exclude: str = "", verbose: str | None = None
     return _answer(request, known, body, is_public=False)
 
 
-@router.get("/api/health/{name}", dependencies=[Depends(require(Role.ADMIN, Role.CANARY))])
+@router.get("/api/health/{name}", dependencies=[Depends(require(Permission.SELF))])
 async def one_check(request: Request, name: str) -> Response:
     """One check: database, schema, workers, queues, ringer, jobs, stale_jobs, dead_letters, monitors, rate_limits."""
     known = services_of(request).watch.health()

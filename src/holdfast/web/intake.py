@@ -4,6 +4,7 @@ Pure ASGI, so that it holds for every route, also those that do not exist.
 """
 
 import asyncio
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,30 +14,51 @@ from holdfast.web.problems import Problem, unavailable
 #: Bytes of a body, and seconds until it must have arrived.
 MOST_BYTES = 8 * 1024 * 1024
 ARRIVAL = 30.0
+#: Bytes of a form in which somebody signs in.
+A_KEY = 16_384
 
 
 class Intake:
-    """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds."""
+    """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds.
 
-    def __init__(self, app: ASGIApp, *, timeout: float, most_bytes: int = MOST_BYTES, arrival: float = ARRIVAL) -> None:
+    `streams`: paths whose answers go on for as long as somebody listens. `doors`: paths where a stranger becomes
+    somebody, by what they send.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        timeout: float,
+        most_bytes: int = MOST_BYTES,
+        arrival: float = ARRIVAL,
+        streams: Collection[str] = (),
+        doors: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._timeout = timeout
         self._most_bytes = most_bytes
         self._arrival = arrival
+        self._streams = streams
+        self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._streams:
             await self._app(scope, receive, send)
             return
         try:
-            # No answer to a stranger depends on what they sent.
-            body = b"" if caller_of(scope).is_stranger else await self._read(receive)
+            if not caller_of(scope).is_stranger:
+                body = await self._read(receive, self._most_bytes)
+            elif scope["path"] in self._doors:
+                body = await self._read(receive, A_KEY)
+            else:
+                body = b""  # no answer to a stranger depends on what they sent
             if body is not None:
                 await self._answer(scope, _Replay(body, receive), send)
         except Problem as problem:
             await problem.response()(scope, receive, send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, most: int) -> bytes | None:
         """The whole body; None when its sender left before its end: half a request asks for nothing."""
         parts, size = [], 0
         try:
@@ -47,10 +69,8 @@ class Intake:
                         return None
                     part = message.get("body", b"")
                     size += len(part)
-                    if size > self._most_bytes:
-                        raise Problem(
-                            413, f"the body has more than {self._most_bytes:,} bytes; send fewer jobs in one request"
-                        )
+                    if size > most:
+                        raise Problem(413, f"the body has more than {most:,} bytes; send fewer jobs in one request")
                     parts.append(part)
                     if not message.get("more_body", False):
                         return b"".join(parts)

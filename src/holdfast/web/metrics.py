@@ -15,8 +15,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from holdfast.core import metrics
-from holdfast.core.api_keys import Role
-from holdfast.core.health import JobTotal, LimitTotal, Monitor, Queue, Report, SqsQueue, Status, Workers
+from holdfast.core.access import Permission
+from holdfast.core.health import JobTotal, LetterQueue, LimitTotal, Monitor, Queue, Report, SqsQueue, Status, Workers
 from holdfast.core.metrics import Scope
 from holdfast.instrument.exposition import histogram, render, value, values
 from holdfast.web.auth import require
@@ -29,7 +29,7 @@ router = APIRouter()
 _WORTH = {Status.PASS: 1.0, Status.WARN: 0.5, Status.FAIL: 0.0}
 
 
-@router.get("/metrics", dependencies=[Depends(require(Role.ADMIN))], include_in_schema=False)
+@router.get("/metrics", dependencies=[Depends(require(Permission.METRICS))], include_in_schema=False)
 async def scrape(request: Request, scope: str = "") -> Response:
     """Everything for Prometheus, or one scope of it: read from a snapshot, no I/O."""
     registries: Mapping[str, CollectorRegistry] = request.app.state.metrics
@@ -71,7 +71,7 @@ class ClusterMetrics(Collector):
             yield values(metrics.STALE, [([reason], many) for reason, many in report.stale.reasons.items()])
         if knows("dead"):
             yield value(metrics.DEAD, min(report.dead, 1000))
-            yield value(metrics.LETTERS, min(report.letters, 1000))
+            yield from _letters(report.letter_queues)
         if knows("workers"):
             yield from _workers(report.workers)
         if knows("jobs"):
@@ -103,6 +103,7 @@ class ProcessMetrics(Collector):
         watch = self._services.watch
         yield values(metrics.BUILD, [([version("holdfast")], 1.0)])
         yield value(metrics.LOOP_LAG, watch.loop_lag)
+        yield values(metrics.ENQUEUED, self._services.counts.of(metrics.ENQUEUED))
         size, taken, waiting = self._services.ledger.usage()
         yield values(metrics.POOL, [(["taken"], taken), (["free"], size - taken)])
         yield value(metrics.POOL_WAITING, waiting)
@@ -118,7 +119,13 @@ def _queues(queues: Sequence[Queue]) -> Iterator[Metric]:
     yield values(metrics.JOBS, [([name, status], number) for name, status, number in counted])
     yield values(metrics.OLDEST_DUE, [([queue.name], queue.due_for or 0.0) for queue in queues])
     yield values(metrics.LONGEST_RUN, [([queue.name], queue.longest_run or 0.0) for queue in queues])
+    yield values(metrics.LONGEST_SILENCE, [([queue.name], queue.longest_silence or 0.0) for queue in queues])
     yield values(metrics.QUEUE_PAUSED, [([queue.name], float(queue.paused)) for queue in queues])
+
+
+def _letters(queues: Sequence[LetterQueue]) -> Iterator[Metric]:
+    yield values(metrics.LETTERS, [([queue.name], min(queue.letters, 1000)) for queue in queues])
+    yield values(metrics.OLDEST_LETTER, [([queue.name], queue.oldest) for queue in queues])
 
 
 def _by_status(queue: Queue) -> list[tuple[str, int]]:
@@ -131,6 +138,7 @@ def _workers(workers: Workers) -> Iterator[Metric]:
     yield value(metrics.WORKERS_DRAINING, workers.draining)
     yield value(metrics.WORKERS_LOST, workers.lost)
     yield value(metrics.SLOTS, workers.slots)
+    yield value(metrics.LONGEST_LAG, workers.longest_lag)
 
 
 def _jobs(totals: Sequence[JobTotal]) -> Iterator[Metric]:

@@ -67,7 +67,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application as a problem."""
 
     async def problem(_: Request, error: Exception) -> JSONResponse:
-        return _translate(error).response()
+        return translate(error).response()
 
     for kind in (Problem, HTTPException, RequestValidationError, DatabaseError, InvalidArguments):
         app.add_exception_handler(kind, problem)
@@ -80,7 +80,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unforeseen)
 
 
-def _translate(error: Exception) -> Problem:
+def translate(error: Exception) -> Problem:
+    """The problem that an error is."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):

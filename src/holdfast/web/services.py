@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from holdfast.core.bell import BellRoutes
+from holdfast.core.counts import Counts
 from holdfast.core.health import Limiter, Limits, Pool, Process
 from holdfast.core.kind import Kind
 from holdfast.core.ratelimit import Policy
 from holdfast.postgres.ledger import LedgerPool
 from holdfast.services.background import LONGEST_TURN
 from holdfast.services.bell_lines import lines_of_enqueuer
+from holdfast.services.changes import Changes
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.health import HealthWatch, Rhythm
 from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import LimiterReport, RateLimiter
+from holdfast.services.operations import Operations
+from holdfast.services.sessions import Sessions
 from holdfast.services.sqs_watch import SqsWatch, WatchedQueue
 from holdfast.web.identity import Network
 
@@ -29,7 +33,8 @@ class ApiSettings:
     """What the API needs to know. `timeout`: seconds that a request may wait for the ledger.
 
     `kinds` are those of the application, if one was given: then arguments are checked and unknown kinds refused.
-    `is_private`: it listens on this machine only.
+    `is_private`: it listens on this machine only. `read_only`: nothing is changed through it. `redact`: further names
+    of values that no page shows.
     """
 
     dsn: str
@@ -46,6 +51,8 @@ class ApiSettings:
     bells: BellRoutes = field(default_factory=BellRoutes)
     sqs_queues: Sequence[WatchedQueue] = ()
     channels: Sequence[str] = ()
+    read_only: bool = False
+    redact: Sequence[str] = ()
 
 
 class ApiServices:
@@ -56,10 +63,14 @@ class ApiServices:
         self.ledger = LedgerPool(settings.dsn, size=POOL, name="holdfast api", deadline=settings.timeout)
         self._lines = lines_of_enqueuer(self.ledger, settings.bells)
         self.enqueuer = Enqueuer(self.ledger, self._lines.ring if self._lines else None)
+        self.counts = Counts()
         self.sqs = SqsWatch(settings.sqs_queues)
         self.limiter = RateLimiter(settings.dsn)
         # A turn of it makes two calls, and an outage is no reason to restart anything.
         self.ring = KeyRing(self.ledger, turns_within=LONGEST_TURN + 2 * settings.timeout)
+        self.sessions = Sessions(self.ledger)
+        self.changes = Changes(self.ledger)
+        self.operations = Operations(self.ledger)
         self.watch = HealthWatch(
             settings.dsn,
             schema_version=settings.schema_version,
@@ -71,20 +82,23 @@ class ApiServices:
 
     async def start(self) -> None:
         """Begin; returns at once, whether or not the ledger answers."""
-        for service in (self.watch, self.limiter, self.ring, self.sqs):
+        for service in self._loops:
             await service.start()
 
     async def stop(self) -> None:
         """End all, and close the connections."""
-        await asyncio.gather(
-            *(service.stop() for service in (self.watch, self.limiter, self.ring, self.sqs)), self._write_out()
-        )
+        await asyncio.gather(*(service.stop() for service in self._loops), self._write_out())
         await self.ledger.close()
 
     def stuck(self) -> list[str]:
         """Which of the loops in the background do not turn; each is to turn for as long as the process lives."""
-        loops = [self.ring.loop, self.sqs.loop, *([self.limiter.loop] if self.limiter.loop else [])]
+        loops = [self.ring.loop, self.sqs.loop, self.changes.loop, self.operations.loop]
+        loops += [self.limiter.loop] if self.limiter.loop else []
         return self.watch.stuck() + [loop.problem for loop in loops if loop.problem]
+
+    @property
+    def _loops(self) -> "Sequence[HealthWatch | RateLimiter | KeyRing | SqsWatch | Changes | Operations]":
+        return (self.watch, self.limiter, self.ring, self.sqs, self.changes, self.operations)
 
     async def _write_out(self) -> None:
         await self.enqueuer.idle()

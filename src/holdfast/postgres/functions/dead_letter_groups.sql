@@ -1,7 +1,7 @@
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
 -- incident is open. At most 500 groups of the first, the rest of which comes the next time, and 1,000 of the second, in the
 -- order in which open incidents are listed: none that is listed may lack its group, which would look as if it were over.
--- Counts go to 1,000 in each.
+-- Counts go to 10,000 in each.
 CREATE OR REPLACE FUNCTION holdfast.dead_letter_groups(max_groups integer DEFAULT 500)
 RETURNS TABLE (
     fingerprint text, queue text, source text, kind text, cause text, untold bigint, present bigint, oldest_at timestamptz,
@@ -18,9 +18,9 @@ AS $function$
     )
     SELECT w.fingerprint, s.queue, s.source, s.kind, s.cause,
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters u
-                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters p
-                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT min(o.sent_at) FROM (SELECT p.sent_at FROM holdfast.dead_letters p
                                         WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) o),
            s.job_id

@@ -67,7 +67,8 @@ BEGIN
     ), served AS MATERIALIZED (
         SELECT q.name, sum(a.room) AS room FROM able a CROSS JOIN LATERAL unnest(a.queues) AS q (name) GROUP BY q.name
     ), busy AS MATERIALIZED (
-        SELECT j.queue, count(*) AS running, extract(epoch FROM _now - min(j.claimed_at)) AS longest_run
+        SELECT j.queue, count(*) AS running, extract(epoch FROM _now - min(j.claimed_at)) AS longest_run,
+               extract(epoch FROM _now - min(coalesce(j.heartbeat_at, j.claimed_at))) AS longest_silence
         FROM holdfast.jobs j WHERE j.status = 'running' GROUP BY j.queue
     ), named AS (
         SELECT x.name, coalesce(s.room, 0) AS room
@@ -87,6 +88,7 @@ BEGIN
                'counted_to', c.upto,
                'running', coalesce(b.running, 0),
                'longest_run', b.longest_run,
+               'longest_silence', b.longest_silence,
                'workers', (SELECT count(*) FROM holdfast.workers w
                            WHERE w.gone_at IS NULL AND NOT w.quarantine AND n.name = ANY (w.queues)
                              AND w.seen_at + w.lost_after >= _now),

@@ -15,7 +15,8 @@ AS $function$
                    j.status = 'succeeded' AS is_good
             FROM holdfast.redrive_letters s
             JOIN holdfast.dead_letters d ON d.id = s.letter_id
-            LEFT JOIN holdfast.jobs j ON d.source = 'job' AND j.id = d.job_id::uuid
+            -- What somebody else calls a job's id need not be a uuid.
+            LEFT JOIN holdfast.jobs j ON j.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
             LEFT JOIN LATERAL (SELECT a.fingerprint FROM holdfast.dead_letters a WHERE a.earlier_id = d.id LIMIT 1) b
                    ON d.source = 'sqs'
             WHERE s.redrive_id = redrive AND s.status = 'sent'

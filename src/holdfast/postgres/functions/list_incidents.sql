@@ -1,5 +1,5 @@
 -- Incidents, the open ones first, each with its state: open | reopened | acknowledged | silenced | resolved. Of `states` null
--- means all but resolved. `wanted` begins an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
+-- means all but resolved. `wanted` begins or ends an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
 -- were not delivered yet.
 CREATE OR REPLACE FUNCTION holdfast.list_incidents(states text[] DEFAULT NULL, wanted text DEFAULT NULL,
     max_incidents integer DEFAULT 1000)
@@ -25,7 +25,7 @@ AS $function$
         SELECT count(*) AS told, count(*) FILTER (WHERE t.delivered_at IS NULL) AS waiting
         FROM holdfast.notifications t WHERE t.incident_id = s.id) n
     WHERE CASE WHEN states IS NULL THEN s.state <> 'resolved' ELSE s.state = ANY (states) END
-      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted))
+      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted) OR right(s.id::text, length(wanted)) = wanted)
     ORDER BY s.status, s.opened_at DESC, s.id
     LIMIT max_incidents;
 $function$;

@@ -1,5 +1,5 @@
 -- Forget what only served for a while: idempotency keys after a day, canary keys that have expired, services that were not
--- seen for a day; minutes of job_stats after 8 days; totals of kinds that nothing happened to, dead letters that are gone, resolved incidents and delivered notifications after 90 days. One bounded step;
+-- seen for a day; minutes of job_stats after 8 days; totals of kinds that nothing happened to after 90 days. One bounded step;
 -- returns how many rows went.
 CREATE OR REPLACE FUNCTION holdfast.prune_bookkeeping(max_rows integer DEFAULT 10000) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -31,27 +31,7 @@ AS $function$
         DELETE FROM holdfast.job_stats s
         WHERE s.minute = 'infinity' AND s.last_at < (SELECT holdfast.clock()) - interval '90 days'
         RETURNING 1
-    ), letters AS (
-        DELETE FROM holdfast.dead_letters d
-        USING (SELECT o.id FROM holdfast.dead_letters o
-               WHERE o.gone_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
-        WHERE d.id = old.id
-        RETURNING 1
-    ), told AS (
-        DELETE FROM holdfast.notifications n
-        USING (SELECT o.id FROM holdfast.notifications o
-               WHERE o.delivered_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
-        WHERE n.id = old.id
-        RETURNING 1
-    ), incidents AS (
-        DELETE FROM holdfast.incidents i
-        USING (SELECT o.id FROM holdfast.incidents o
-               WHERE o.status = 'resolved' AND o.changed_at < (SELECT holdfast.clock()) - interval '90 days'
-               LIMIT max_rows) old
-        WHERE i.id = old.id
-        RETURNING 1
     )
-    SELECT (SELECT count(*) FROM letters) + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents)
-         + (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services)
+    SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services)
          + (SELECT count(*) FROM stats) + (SELECT count(*) FROM totals);
 $function$;

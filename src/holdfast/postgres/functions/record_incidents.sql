@@ -103,7 +103,9 @@ BEGIN
             SELECT gen_random_uuid(), _id, c.name, _reason, _change.content, _now,
                    _now + CASE _reason WHEN 'first' THEN coalesce(_change.wait, '0') ELSE '0' END
             FROM unnest(_channels) AS c (name)
-            WHERE c.name NOT IN (SELECT w.channel FROM waiting w);
+            WHERE c.name NOT IN (SELECT w.channel FROM waiting w)
+              -- That a channel refuses is told over the others.
+              AND (_change.kind <> 'notification_failing' OR c.name <> _change.key);
         END IF;
         RETURN QUERY SELECT _id, _change.kind, _change.key, _change.action, _told;
     END LOOP;

@@ -18,7 +18,7 @@ BEGIN
     END IF;
     SELECT array_agg(n.letter_id), array_agg(n.job_id)
     INTO _ids, _jobs
-    FROM (SELECT l.letter_id, d.job_id::uuid AS job_id
+    FROM (SELECT l.letter_id, CASE d.source WHEN 'job' THEN d.job_id::uuid END AS job_id
           FROM holdfast.redrive_letters l
           JOIN holdfast.dead_letters d ON d.id = l.letter_id
           WHERE l.redrive_id = redrive AND l.status = 'waiting' AND d.source = 'job'
@@ -38,7 +38,7 @@ BEGIN
         SET status = CASE WHEN v.verdict = 'queued' THEN 'sent' ELSE 'skipped' END, at = _now,
             detail = CASE WHEN v.verdict = 'queued' THEN '' ELSE coalesce(v.verdict, 'no longer dead') END
         FROM holdfast.dead_letters d
-        LEFT JOIN verdicts v ON v.id = d.job_id::uuid
+        LEFT JOIN verdicts v ON v.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
         WHERE l.redrive_id = redrive AND l.letter_id = ANY (_ids) AND d.id = l.letter_id
         RETURNING l.letter_id, l.status
     )

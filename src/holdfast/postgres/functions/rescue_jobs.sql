@@ -1,5 +1,6 @@
 -- Take jobs back from runs that will not end: what a rescue does to a row, for every reason. The caller has decided
--- the reason and read the lease; a row that has moved on since is left alone, a locked one is skipped.
+-- the reason and read the lease; a row that has moved on since is left alone, a locked one is skipped. Where `seen` is
+-- given, its last sign of life must still be that one too.
 --
 -- What a reason costs:
 --   claim_lost                       nothing: no handler ever started
@@ -11,7 +12,7 @@
 -- handler started; the twentieth rescue ends it dead. The first rescue requeues at once and keeps the job's place,
 -- later ones back off: 1 s doubled each time, at most 60 s, with jitter.
 CREATE OR REPLACE FUNCTION holdfast.rescue_jobs(
-    ids uuid[], leases bigint[], reasons text[], opts jsonb DEFAULT '{}'
+    ids uuid[], leases bigint[], reasons text[], opts jsonb DEFAULT '{}', seen timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (
     id uuid, queue text, kind text, reason text, lease bigint, worker_id uuid, status text, is_crash boolean,
     last_sign_of_life timestamptz, claimed_at timestamptz, rescued_at timestamptz)
@@ -39,9 +40,11 @@ BEGIN
                s.reason = 'worker_gone' AND coalesce(w.gone_is_crash, false) AS is_crash,
                s.reason = 'worker_gone'
                    AND coalesce(w.gone_is_crash AND w.quarantine AND w.gone_reason = 'crashed', false) AS alone
-        FROM (SELECT * FROM unnest(rescue_jobs.ids, rescue_jobs.leases, rescue_jobs.reasons) AS u (id, lease, reason)
+        FROM (SELECT * FROM unnest(rescue_jobs.ids, rescue_jobs.leases, rescue_jobs.reasons, rescue_jobs.seen)
+                  AS u (id, lease, reason, seen)
               ORDER BY u.id) s
         JOIN holdfast.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status IS NOT DISTINCT FROM 'running'
+            AND (rescue_jobs.seen IS NULL OR j.heartbeat_at IS NOT DISTINCT FROM s.seen)
         LEFT JOIN holdfast.workers w ON w.id = j.worker_id
         FOR UPDATE OF j SKIP LOCKED
     ), rescued AS (

@@ -26,6 +26,7 @@ DECLARE
     _ids     uuid[];
     _leases  bigint[];
     _reasons text[];
+    _seen    timestamptz[];
 BEGIN
     SELECT m.swept_at IS NULL OR m.swept_at < _now - interval '15 seconds'
            OR m.resumed_at > _now - interval '25 seconds'
@@ -34,19 +35,13 @@ BEGIN
     INTO _held
     FROM holdfast.monitors m WHERE m.name = 'mark_workers_gone';
 
-    SELECT array_agg(f.id), array_agg(f.lease), array_agg(f.reason)
-    INTO _ids, _leases, _reasons
-    FROM (
-        SELECT j.id, j.lease, s.reason
-        FROM holdfast.stale_jobs(stale_after, max_jobs, coalesce(_held, true),
-                                 coalesce((opts ->> 'after_worker')::uuid, _zero),
-                                 coalesce((opts ->> 'after_id')::uuid, _zero)) AS s
-        JOIN holdfast.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status IS NOT DISTINCT FROM 'running'
-            AND j.heartbeat_at IS NOT DISTINCT FROM s.heartbeat_at
-        ORDER BY j.id
-        FOR UPDATE OF j SKIP LOCKED) f;
+    SELECT array_agg(s.id), array_agg(s.lease), array_agg(s.reason), array_agg(s.heartbeat_at)
+    INTO _ids, _leases, _reasons, _seen
+    FROM holdfast.stale_jobs(stale_after, max_jobs, coalesce(_held, true),
+                             coalesce((opts ->> 'after_worker')::uuid, _zero),
+                             coalesce((opts ->> 'after_id')::uuid, _zero)) AS s;
 
     RETURN QUERY
-    SELECT * FROM holdfast.rescue_jobs(_ids, _leases, _reasons, opts);
+    SELECT * FROM holdfast.rescue_jobs(_ids, _leases, _reasons, opts, _seen);
 END
 $function$;

@@ -1218,7 +1218,8 @@ END
 $function$;
 
 -- Take jobs back from runs that will not end: what a rescue does to a row, for every reason. The caller has decided
--- the reason and read the lease; a row that has moved on since is left alone, a locked one is skipped.
+-- the reason and read the lease; a row that has moved on since is left alone, a locked one is skipped. Where `seen` is
+-- given, its last sign of life must still be that one too.
 --
 -- What a reason costs:
 --   claim_lost                       nothing: no handler ever started
@@ -1230,7 +1231,7 @@ $function$;
 -- handler started; the twentieth rescue ends it dead. The first rescue requeues at once and keeps the job's place,
 -- later ones back off: 1 s doubled each time, at most 60 s, with jitter.
 CREATE OR REPLACE FUNCTION holdfast.rescue_jobs(
-    ids uuid[], leases bigint[], reasons text[], opts jsonb DEFAULT '{}'
+    ids uuid[], leases bigint[], reasons text[], opts jsonb DEFAULT '{}', seen timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (
     id uuid, queue text, kind text, reason text, lease bigint, worker_id uuid, status text, is_crash boolean,
     last_sign_of_life timestamptz, claimed_at timestamptz, rescued_at timestamptz)
@@ -1258,9 +1259,11 @@ BEGIN
                s.reason = 'worker_gone' AND coalesce(w.gone_is_crash, false) AS is_crash,
                s.reason = 'worker_gone'
                    AND coalesce(w.gone_is_crash AND w.quarantine AND w.gone_reason = 'crashed', false) AS alone
-        FROM (SELECT * FROM unnest(rescue_jobs.ids, rescue_jobs.leases, rescue_jobs.reasons) AS u (id, lease, reason)
+        FROM (SELECT * FROM unnest(rescue_jobs.ids, rescue_jobs.leases, rescue_jobs.reasons, rescue_jobs.seen)
+                  AS u (id, lease, reason, seen)
               ORDER BY u.id) s
         JOIN holdfast.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status IS NOT DISTINCT FROM 'running'
+            AND (rescue_jobs.seen IS NULL OR j.heartbeat_at IS NOT DISTINCT FROM s.seen)
         LEFT JOIN holdfast.workers w ON w.id = j.worker_id
         FOR UPDATE OF j SKIP LOCKED
     ), rescued AS (
@@ -1489,6 +1492,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '18e39594bc6584f4cc694e5990cb1fbe5e363cb2bf86d8af64ab2eb5db74e658');
+    VALUES (3, '003_protocol_functions', 'eb5ea4b49f7f578aa68af8ba0b319351e8c5c872fe0661b5451b54460f6dc288');
 END
 $holdfast$;

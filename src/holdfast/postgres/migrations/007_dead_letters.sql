@@ -123,6 +123,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (sou
 CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_earlier ON holdfast.dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_waiting ON holdfast.dead_letters (queue, sent_at) WHERE source = 'sqs' AND gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;
 
 -- What somebody must know of: one open row for each cause (`kind` and `key`), with how much of it arrived so far, and how much of
@@ -333,7 +334,7 @@ $function$;
 -- Dead letters by cause, as far as somebody must be told: those with letters that nobody was told of yet, and those whose
 -- incident is open. At most 500 groups of the first, the rest of which comes the next time, and 1,000 of the second, in the
 -- order in which open incidents are listed: none that is listed may lack its group, which would look as if it were over.
--- Counts go to 1,000 in each.
+-- Counts go to 10,000 in each.
 CREATE OR REPLACE FUNCTION holdfast.dead_letter_groups(max_groups integer DEFAULT 500)
 RETURNS TABLE (
     fingerprint text, queue text, source text, kind text, cause text, untold bigint, present bigint, oldest_at timestamptz,
@@ -350,9 +351,9 @@ AS $function$
     )
     SELECT w.fingerprint, s.queue, s.source, s.kind, s.cause,
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters u
-                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE u.incident_id IS NULL AND u.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters p
-                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) c),
+                                  WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 10000) c),
            (SELECT min(o.sent_at) FROM (SELECT p.sent_at FROM holdfast.dead_letters p
                                         WHERE p.gone_at IS NULL AND p.fingerprint = w.fingerprint LIMIT 1000) o),
            s.job_id
@@ -469,7 +470,9 @@ BEGIN
             SELECT gen_random_uuid(), _id, c.name, _reason, _change.content, _now,
                    _now + CASE _reason WHEN 'first' THEN coalesce(_change.wait, '0') ELSE '0' END
             FROM unnest(_channels) AS c (name)
-            WHERE c.name NOT IN (SELECT w.channel FROM waiting w);
+            WHERE c.name NOT IN (SELECT w.channel FROM waiting w)
+              -- That a channel refuses is told over the others.
+              AND (_change.kind <> 'notification_failing' OR c.name <> _change.key);
         END IF;
         RETURN QUERY SELECT _id, _change.kind, _change.key, _change.action, _told;
     END LOOP;
@@ -523,6 +526,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '6885978bcf6af555ceaa0704308ea9deca5b0c1619473c4041d3618c8603e6d3');
+    VALUES (7, '007_dead_letters', 'ca0e51d8d421987c3f652c4c123b178c542a4772066460fe517117b579b8275f');
 END
 $holdfast$;

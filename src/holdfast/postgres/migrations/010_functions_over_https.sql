@@ -820,19 +820,20 @@ SELECT holdfast.expose_functions(ARRAY[
     'enqueue_jobs', 'enqueue_many', 'enqueue_once', 'enqueue_one', 'enqueue_plain_jobs', 'enqueue_request',
     'find_stale_jobs', 'health_dead', 'health_jobs', 'health_limits', 'health_monitors', 'health_queues',
     'health_report', 'health_server', 'health_stale', 'health_told', 'health_workers', 'incident_ack',
-    'incident_history', 'incident_silence', 'job', 'job_events', 'job_outcomes', 'key_ring', 'letter_groups',
-    'letter_history', 'list_api_keys', 'list_dead_letter_queues', 'list_incidents', 'list_jobs', 'list_letters',
-    'list_queues', 'list_rate_limits', 'list_redrives', 'list_schedules', 'list_services', 'list_workers',
-    'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs', 'migration_records',
-    'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'open_incidents', 'pause_channel', 'pause_queues',
-    'pause_schedule', 'ping', 'probe_find_stale_jobs', 'probe_rate_limit_requests', 'probe_stale_jobs_view',
-    'progress', 'prune', 'prune_bookkeeping', 'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits',
-    'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek', 'rate_limit_prune', 'rate_limit_refund',
-    'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule', 'rate_limit_table', 'record_incidents',
-    'redrive_dead_letters', 'redrive_jobs', 'register_worker', 'release_lost_claims', 'remove_schedule',
-    'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key', 'ring', 'run_status', 'schema_catalog', 'schema_owner',
-    'settle', 'settle_notification', 'settle_redrive_messages', 'show_letter', 'show_rate_limits',
-    'suspects_waiting', 'take_redrive_messages', 'tick_schedule', 'top_rate_limits', 'withdraw_service']);
+    'incident_history', 'incident_silence', 'job', 'job_events', 'job_outcomes', 'key_ring', 'last_sweep',
+    'letter_groups', 'letter_history', 'list_api_keys', 'list_dead_letter_queues', 'list_incidents', 'list_jobs',
+    'list_letters', 'list_queues', 'list_rate_limits', 'list_redrives', 'list_schedules', 'list_services',
+    'list_workers', 'live_kinds', 'locked_stale_jobs', 'mark_workers_gone', 'matching_ids', 'matching_jobs',
+    'migration_records', 'note_api_key_use', 'note_dead_letters', 'note_job_stats', 'oldest_transaction',
+    'open_incidents', 'pause_channel', 'pause_queues', 'pause_schedule', 'ping', 'probe_find_stale_jobs',
+    'probe_rate_limit_requests', 'probe_stale_jobs_view', 'progress', 'prune', 'prune_bookkeeping', 'prune_letters',
+    'queues_to_ring', 'rate_limit_beat', 'rate_limit_hits', 'rate_limit_key', 'rate_limit_leave', 'rate_limit_peek',
+    'rate_limit_prune', 'rate_limit_refund', 'rate_limit_reset', 'rate_limit_rules', 'rate_limit_set_rule',
+    'rate_limit_table', 'record_incidents', 'redrive_dead_letters', 'redrive_jobs', 'register_worker',
+    'release_lost_claims', 'remove_schedule', 'rescue_stale_jobs', 'retry_jobs', 'revoke_api_key', 'ring',
+    'run_status', 'schema_catalog', 'schema_owner', 'settle', 'settle_notification', 'settle_redrive_messages',
+    'show_letter', 'show_rate_limits', 'suspects_waiting', 'take_redrive_messages', 'tick_schedule',
+    'top_rate_limits', 'withdraw_service']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.expose_functions(ARRAY['schema_catalog']);
@@ -843,6 +844,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (10, '010_functions_over_https', 'f537540920ce3becf9805595d68ac93be61730ba9d6f9552ab0d0d2d9a4b8442');
+    VALUES (10, '010_functions_over_https', '47cd9ba17bff04dd7361ec92701fc95d5de4fc1b3b312998d6ed6f251c7db64b');
 END
 $holdfast$;

@@ -151,7 +151,7 @@ WHERE status IN ('waiting', 'sending', 'sent');
 CREATE INDEX IF NOT EXISTS redrive_letters_letter ON holdfast.redrive_letters (letter_id);
 
 -- Incidents, the open ones first, each with its state: open | reopened | acknowledged | silenced | resolved. Of `states` null
--- means all but resolved. `wanted` begins an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
+-- means all but resolved. `wanted` begins or ends an id, or is the kind; null is any. `told` counts notifications, `waiting` those that
 -- were not delivered yet.
 CREATE OR REPLACE FUNCTION holdfast.list_incidents(states text[] DEFAULT NULL, wanted text DEFAULT NULL,
     max_incidents integer DEFAULT 1000)
@@ -177,7 +177,7 @@ AS $function$
         SELECT count(*) AS told, count(*) FILTER (WHERE t.delivered_at IS NULL) AS waiting
         FROM holdfast.notifications t WHERE t.incident_id = s.id) n
     WHERE CASE WHEN states IS NULL THEN s.state <> 'resolved' ELSE s.state = ANY (states) END
-      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted))
+      AND (wanted IS NULL OR s.kind = wanted OR starts_with(s.id::text, wanted) OR right(s.id::text, length(wanted)) = wanted)
     ORDER BY s.status, s.opened_at DESC, s.id
     LIMIT max_incidents;
 $function$;
@@ -302,8 +302,8 @@ AS $function$
     LIMIT max_letters;
 $function$;
 
--- One dead letter by the beginning of its id or its job's id, whole, with the job in the ledger that it was about: the true error
--- instead of "received too many times". The newest first, 2 at most: whoever asks sees that the beginning was too short.
+-- One dead letter by the beginning or end of its id, or the beginning of its job's id, whole, with the job in the ledger that it was about: the true error
+-- instead of "received too many times". The newest first, 2 at most: whoever asks sees that more letters are meant.
 CREATE OR REPLACE FUNCTION holdfast.show_letter(wanted text)
 RETURNS TABLE (
     id uuid, source text, queue text, key text, job_id text, kind text, cause text, fingerprint text, body text, attributes jsonb,
@@ -321,7 +321,7 @@ AS $function$
     FROM holdfast.dead_letters d
     -- Somebody else's id need not be one of ours, nor a uuid at all.
     LEFT JOIN holdfast.jobs j ON j.id = CASE WHEN d.job_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN d.job_id::uuid END
-    WHERE starts_with(d.id::text, wanted) OR starts_with(d.job_id, wanted)
+    WHERE starts_with(d.id::text, wanted) OR right(d.id::text, length(wanted)) = wanted OR starts_with(d.job_id, wanted)
     ORDER BY d.first_seen_at DESC, d.id
     LIMIT 2;
 $function$;
@@ -388,7 +388,8 @@ AS $function$
                    j.status = 'succeeded' AS is_good
             FROM holdfast.redrive_letters s
             JOIN holdfast.dead_letters d ON d.id = s.letter_id
-            LEFT JOIN holdfast.jobs j ON d.source = 'job' AND j.id = d.job_id::uuid
+            -- What somebody else calls a job's id need not be a uuid.
+            LEFT JOIN holdfast.jobs j ON j.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
             LEFT JOIN LATERAL (SELECT a.fingerprint FROM holdfast.dead_letters a WHERE a.earlier_id = d.id LIMIT 1) b
                    ON d.source = 'sqs'
             WHERE s.redrive_id = redrive AND s.status = 'sent'
@@ -512,7 +513,7 @@ BEGIN
     END IF;
     SELECT array_agg(n.letter_id), array_agg(n.job_id)
     INTO _ids, _jobs
-    FROM (SELECT l.letter_id, d.job_id::uuid AS job_id
+    FROM (SELECT l.letter_id, CASE d.source WHEN 'job' THEN d.job_id::uuid END AS job_id
           FROM holdfast.redrive_letters l
           JOIN holdfast.dead_letters d ON d.id = l.letter_id
           WHERE l.redrive_id = redrive AND l.status = 'waiting' AND d.source = 'job'
@@ -532,7 +533,7 @@ BEGIN
         SET status = CASE WHEN v.verdict = 'queued' THEN 'sent' ELSE 'skipped' END, at = _now,
             detail = CASE WHEN v.verdict = 'queued' THEN '' ELSE coalesce(v.verdict, 'no longer dead') END
         FROM holdfast.dead_letters d
-        LEFT JOIN verdicts v ON v.id = d.job_id::uuid
+        LEFT JOIN verdicts v ON v.id = CASE d.source WHEN 'job' THEN d.job_id::uuid END
         WHERE l.redrive_id = redrive AND l.letter_id = ANY (_ids) AND d.id = l.letter_id
         RETURNING l.letter_id, l.status
     )
@@ -659,7 +660,7 @@ BEGIN
 END
 $function$;
 
--- Redrives, the newest first, with how far each is. `wanted` begins an id; null is any.
+-- Redrives, the newest first, with how far each is. `wanted` begins or ends an id; null is any.
 CREATE OR REPLACE FUNCTION holdfast.list_redrives(wanted text DEFAULT NULL, max_redrives integer DEFAULT 50)
 RETURNS TABLE (
     id uuid, status text, reason text, requested_by text, note text, filter jsonb, target text, canary integer,
@@ -670,7 +671,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
     SELECT r.id, r.status, r.reason, r.requested_by, r.note, r.filter, r.target, r.canary, r.rate, r.total, c.waiting + c.sending,
            c.sent, c.succeeded, c.returned, c.same, c.skipped, c.failed, c.remaining, r.created_at, r.finished_at
-    FROM (SELECT * FROM holdfast.redrives o WHERE wanted IS NULL OR starts_with(o.id::text, wanted)
+    FROM (SELECT * FROM holdfast.redrives o WHERE wanted IS NULL OR starts_with(o.id::text, wanted) OR right(o.id::text, length(wanted)) = wanted
           ORDER BY o.created_at DESC, o.id LIMIT max_redrives) r
     CROSS JOIN LATERAL holdfast.redrive_counts(r.id) c
     ORDER BY r.created_at DESC, r.id;
@@ -701,7 +702,79 @@ BEGIN
 END
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters']);
+-- How many seconds ago stuck jobs were swept last, by anybody; null for never.
+CREATE OR REPLACE FUNCTION holdfast.last_sweep() RETURNS double precision
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT extract(epoch FROM (SELECT holdfast.clock()) - m.swept_at)::double precision
+    FROM holdfast.monitors m WHERE m.name = 'rescue_stale_jobs';
+$function$;
+
+-- The client's transaction that has been open for longest, as far as this role may see: what keeps dead rows alive, and brings every
+-- queue of a Postgres down. One row, or none.
+CREATE OR REPLACE FUNCTION holdfast.oldest_transaction()
+RETURNS TABLE (pid integer, application text, state text, age double precision)
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
+           extract(epoch FROM clock_timestamp() - a.xact_start)::double precision
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.backend_type = 'client backend' AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
+    ORDER BY a.xact_start
+    LIMIT 1;
+$function$;
+
+-- Forget what was decided, delivered and over long ago: dead letters that are gone, redrives that have ended with their letters,
+-- delivered notifications, resolved incidents, and dead-letter queues that nobody looks at. What is still to be decided about stays,
+-- however old. One bounded step; returns how many rows went.
+CREATE OR REPLACE FUNCTION holdfast.prune_letters(keep interval DEFAULT '90 days', max_rows integer DEFAULT 10000) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH letters AS (
+        DELETE FROM holdfast.dead_letters d
+        USING (SELECT o.id FROM holdfast.dead_letters o
+               WHERE o.gone_at < (SELECT holdfast.clock()) - keep LIMIT max_rows) old
+        WHERE d.id = old.id
+        RETURNING 1
+    ), ended AS (
+        SELECT o.id FROM holdfast.redrives o
+        WHERE o.finished_at < (SELECT holdfast.clock()) - keep ORDER BY o.finished_at LIMIT 10
+    ), parts AS (
+        DELETE FROM holdfast.redrive_letters l
+        USING (SELECT p.redrive_id, p.position FROM holdfast.redrive_letters p
+               WHERE p.redrive_id IN (SELECT e.id FROM ended e) LIMIT max_rows) old
+        WHERE l.redrive_id = old.redrive_id AND l.position = old.position
+        RETURNING 1
+    ), redrives AS (
+        DELETE FROM holdfast.redrives r
+        USING ended e
+        WHERE r.id = e.id AND NOT EXISTS (SELECT FROM holdfast.redrive_letters l WHERE l.redrive_id = r.id)
+        RETURNING 1
+    ), told AS (
+        DELETE FROM holdfast.notifications n
+        USING (SELECT o.id FROM holdfast.notifications o
+               WHERE o.delivered_at < (SELECT holdfast.clock()) - keep LIMIT max_rows) old
+        WHERE n.id = old.id
+        RETURNING 1
+    ), incidents AS (
+        DELETE FROM holdfast.incidents i
+        USING (SELECT o.id FROM holdfast.incidents o
+               WHERE o.status = 'resolved' AND o.changed_at < (SELECT holdfast.clock()) - keep LIMIT max_rows) old
+        WHERE i.id = old.id
+        RETURNING 1
+    ), queues AS (
+        DELETE FROM holdfast.dead_letter_queues q
+        WHERE q.looked_at < (SELECT holdfast.clock()) - greatest(keep, interval '7 days')
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM letters) + (SELECT count(*) FROM parts) + (SELECT count(*) FROM redrives)
+         + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents) + (SELECT count(*) FROM queues);
+$function$;
+
+SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters', 'last_sweep', 'oldest_transaction', 'prune_letters']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -709,6 +782,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', 'c3fa812b52779a177d27910d5bc98ad3f1d9aa5121fa530b6c008d3d3d1df9a7');
+    VALUES (11, '011_redrives', '9c2d16c8f9113e1362bf7d064879df4775ff1133b3899873f99c0419b9ee7fa7');
 END
 $holdfast$;

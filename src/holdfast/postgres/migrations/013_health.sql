@@ -56,7 +56,7 @@ END
 $function$;
 
 -- Forget what only served for a while: idempotency keys after a day, canary keys that have expired, services that were not
--- seen for a day; minutes of job_stats after 8 days; totals of kinds that nothing happened to, dead letters that are gone, resolved incidents and delivered notifications after 90 days. One bounded step;
+-- seen for a day; minutes of job_stats after 8 days; totals of kinds that nothing happened to after 90 days. One bounded step;
 -- returns how many rows went.
 CREATE OR REPLACE FUNCTION holdfast.prune_bookkeeping(max_rows integer DEFAULT 10000) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -88,28 +88,8 @@ AS $function$
         DELETE FROM holdfast.job_stats s
         WHERE s.minute = 'infinity' AND s.last_at < (SELECT holdfast.clock()) - interval '90 days'
         RETURNING 1
-    ), letters AS (
-        DELETE FROM holdfast.dead_letters d
-        USING (SELECT o.id FROM holdfast.dead_letters o
-               WHERE o.gone_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
-        WHERE d.id = old.id
-        RETURNING 1
-    ), told AS (
-        DELETE FROM holdfast.notifications n
-        USING (SELECT o.id FROM holdfast.notifications o
-               WHERE o.delivered_at < (SELECT holdfast.clock()) - interval '90 days' LIMIT max_rows) old
-        WHERE n.id = old.id
-        RETURNING 1
-    ), incidents AS (
-        DELETE FROM holdfast.incidents i
-        USING (SELECT o.id FROM holdfast.incidents o
-               WHERE o.status = 'resolved' AND o.changed_at < (SELECT holdfast.clock()) - interval '90 days'
-               LIMIT max_rows) old
-        WHERE i.id = old.id
-        RETURNING 1
     )
-    SELECT (SELECT count(*) FROM letters) + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents)
-         + (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services)
+    SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM canaries) + (SELECT count(*) FROM services)
          + (SELECT count(*) FROM stats) + (SELECT count(*) FROM totals);
 $function$;
 
@@ -238,7 +218,8 @@ BEGIN
     ), served AS MATERIALIZED (
         SELECT q.name, sum(a.room) AS room FROM able a CROSS JOIN LATERAL unnest(a.queues) AS q (name) GROUP BY q.name
     ), busy AS MATERIALIZED (
-        SELECT j.queue, count(*) AS running, extract(epoch FROM _now - min(j.claimed_at)) AS longest_run
+        SELECT j.queue, count(*) AS running, extract(epoch FROM _now - min(j.claimed_at)) AS longest_run,
+               extract(epoch FROM _now - min(coalesce(j.heartbeat_at, j.claimed_at))) AS longest_silence
         FROM holdfast.jobs j WHERE j.status = 'running' GROUP BY j.queue
     ), named AS (
         SELECT x.name, coalesce(s.room, 0) AS room
@@ -258,6 +239,7 @@ BEGIN
                'counted_to', c.upto,
                'running', coalesce(b.running, 0),
                'longest_run', b.longest_run,
+               'longest_silence', b.longest_silence,
                'workers', (SELECT count(*) FROM holdfast.workers w
                            WHERE w.gone_at IS NULL AND NOT w.quarantine AND n.name = ANY (w.queues)
                              AND w.seen_at + w.lost_after >= _now),
@@ -338,7 +320,8 @@ BEGIN
 END
 $function$;
 
--- Dead jobs, and what waits in dead-letter queues, for health checks; each counted to 1,000.
+-- Dead jobs, and the messages of SQS that are in dead-letter queues now, for health checks; all counted to 1,000, the messages
+-- of each of a hundred queues as well, with the age of the oldest in seconds. A dead job is a dead letter too, and no message.
 CREATE OR REPLACE FUNCTION holdfast.health_dead()
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY INVOKER
@@ -347,10 +330,34 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $function$
+DECLARE
+    _now timestamptz := holdfast.clock();
 BEGIN
-    RETURN jsonb_build_object(
-        'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT 1001) d),
-        'letters', (SELECT count(*) FROM (SELECT FROM holdfast.dead_letters l WHERE l.gone_at IS NULL LIMIT 1001) d));
+    RETURN (
+        WITH RECURSIVE named AS (
+            (SELECT l.queue, 1 AS n FROM holdfast.dead_letters l
+             WHERE l.source = 'sqs' AND l.gone_at IS NULL ORDER BY l.queue LIMIT 1)
+            UNION ALL
+            SELECT f.queue, p.n + 1
+            FROM named p
+            CROSS JOIN LATERAL (
+                SELECT l.queue FROM holdfast.dead_letters l
+                WHERE l.source = 'sqs' AND l.gone_at IS NULL AND l.queue > p.queue ORDER BY l.queue LIMIT 1) f
+            WHERE p.n < 100
+        )
+        SELECT jsonb_build_object(
+            'dead', (SELECT count(*) FROM (SELECT FROM holdfast.jobs j WHERE j.status = 'dead' LIMIT 1001) d),
+            'letters', coalesce(least(sum(c.many), 1001), 0),
+            'letter_queues', coalesce(jsonb_agg(jsonb_build_object(
+                'name', p.queue, 'letters', c.many,
+                'oldest', coalesce(extract(epoch FROM _now - o.sent_at), 0)) ORDER BY p.queue), '[]'))
+        FROM named p
+        CROSS JOIN LATERAL (SELECT count(*) AS many FROM (
+            SELECT FROM holdfast.dead_letters l
+            WHERE l.source = 'sqs' AND l.gone_at IS NULL AND l.queue = p.queue LIMIT 1001) x) c
+        LEFT JOIN LATERAL (
+            SELECT l.sent_at FROM holdfast.dead_letters l
+            WHERE l.source = 'sqs' AND l.gone_at IS NULL AND l.queue = p.queue ORDER BY l.sent_at LIMIT 1) o ON true);
 END
 $function$;
 
@@ -446,6 +453,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (13, '013_health', '001622e54a6caddba2dabe37a0415e9a31cc3200286ca8410b054542c8b3ddd9');
+    VALUES (13, '013_health', '0ea9c1113dac243a44bd5a01bbefefbbe12ca34b363dccbfd65b2ddd611fc581');
 END
 $holdfast$;

@@ -35,10 +35,15 @@ async def check_timing(deployment: Deployment, report: Report, new_id: Callable[
         return Finding(id, _COMPONENT, Verdict.SKIP, "no live worker serves a queue that is not paused", code)
     job_id = new_id()
     began = time.monotonic()
-    await ledger.call(calls.enqueue_many([_canary(job_id, queue)]))
-    wrote = time.monotonic() - began
-    await ledger.call(calls.ring([queue]))
-    if not await _ends(ledger, job_id, "succeeded", patience):
+    try:
+        await ledger.call(calls.enqueue_many([_canary(job_id, queue)]))
+        wrote = time.monotonic() - began
+        await ledger.call(calls.ring([queue]))
+        succeeded = await _ends(ledger, job_id, "succeeded", patience)
+    except asyncio.CancelledError:
+        await ledger.call(calls.cancel_jobs([job_id]))
+        raise
+    if not succeeded:
         await ledger.call(calls.cancel_jobs([job_id]))
         fix = "holdfast workers list; holdfast probe on their host"
         found = f"a canary through {queue} did not succeed within {patience:g} s"
@@ -67,9 +72,9 @@ async def check_death(deployment: Deployment, report: Report, new_id: Callable[[
     job_id, began = new_id(), time.monotonic()
     # A canary takes no argument, so it dies of this one. Letters only: digits would be taken out of its fingerprint.
     word = "".join(chr(ord("a") + number % 26) for number in secrets.token_bytes(8))
-    await ledger.call(calls.enqueue_many([_canary(job_id, queue, f'{{"dies_{word}": true}}')]))
-    await ledger.call(calls.ring([queue]))
     try:
+        await ledger.call(calls.enqueue_many([_canary(job_id, queue, f'{{"dies_{word}": true}}')]))
+        await ledger.call(calls.ring([queue]))
         if not await _ends(ledger, job_id, "dead", patience.canary):
             fix = "holdfast jobs list --kind holdfast.canary, then: holdfast jobs show ID"
             found = f"a canary that must die did not within {patience.canary:g} s"

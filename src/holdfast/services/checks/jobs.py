@@ -29,16 +29,20 @@ async def check_jobs(deployment: Deployment, report: Report, new_id: Callable[[]
     tried = random.sample(served, min(len(served), MOST_QUEUES))
     began = time.monotonic()
     canaries = [_canary(new_id(), queue) for queue in tried]
-    await ledger.call(calls.enqueue_many(canaries))
-    await ledger.call(calls.ring(tried))
     waiting = {canary.id: canary.queue for canary in canaries}
     lost: list[str] = []
-    while waiting and time.monotonic() - began < patience:
-        for outcome in await ledger.call(reads.job_outcomes(list(waiting))):
-            queue = waiting.pop(outcome.id)
-            if outcome.status != "succeeded":
-                lost.append(f"{queue}: {outcome.status}")
-        await asyncio.sleep(0.1)
+    try:
+        await ledger.call(calls.enqueue_many(canaries))
+        await ledger.call(calls.ring(tried))
+        while waiting and time.monotonic() - began < patience:
+            for outcome in await ledger.call(reads.job_outcomes(list(waiting))):
+                queue = waiting.pop(outcome.id)
+                if outcome.status != "succeeded":
+                    lost.append(f"{queue}: {outcome.status}")
+            await asyncio.sleep(0.1)
+    except asyncio.CancelledError:
+        await ledger.call(calls.cancel_jobs(list(waiting)))
+        raise
     seconds = time.monotonic() - began
     if waiting:
         await ledger.call(calls.cancel_jobs(list(waiting)))

@@ -12,42 +12,38 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
+from pydantic import AwareDatetime
 
 from holdfast.app import new_id
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.core.kind import Kind, Policy
+from holdfast.core.metrics import ENQUEUED
 from holdfast.core.payload import PayloadError, encode
 from holdfast.core.retry import RetryPolicy
 from holdfast.errors import DatabaseError, IdempotencyKeyReused, InvalidArguments
-from holdfast.postgres import calls, reads
+from holdfast.postgres import calls, reads, searching
 from holdfast.web.api import models
-from holdfast.web.auth import Caller, require
+from holdfast.web.api.access import Acting, Asking, Looking, Services, Submitting, json_only
+from holdfast.web.api.models import Name
+from holdfast.web.auditing import audit_call
+from holdfast.web.auth import Caller
 from holdfast.web.problems import Problem
-from holdfast.web.services import ApiServices, services_of
+from holdfast.web.services import ApiServices
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
-Allowed = Annotated[Caller, Depends(require(Role.ADMIN))]
-Services = Annotated[ApiServices, Depends(services_of)]
 Status = Literal["queued", "running", "succeeded", "dead", "cancelled"]
 JobId = Annotated[UUID, Path(description="the job's id")]
 
+#: What a job carries.
+_BODIES = ("args", "progress", "result")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def _json_only(request: Request, _: Allowed) -> None:
-    """A page of another site can make a browser post a form or text here, but JSON only by asking first."""
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if sent != "application/json":
-        raise Problem(
-            415, f"the body must be JSON, sent as Content-Type: application/json; this is {sent or 'nothing'!r:.80}"
-        )
-
-
 @router.post(
     "",
-    dependencies=[Depends(_json_only)],
+    dependencies=[Depends(json_only)],
     status_code=201,
     response_model=models.Submitted | models.SubmittedMany,
     responses={200: {"description": "the job was there already, by its unique_key"}},
@@ -56,7 +52,7 @@ async def submit(
     body: models.Submission,
     request: Request,
     response: Response,
-    caller: Allowed,
+    caller: Submitting,
     services: Services,
     idempotency_key: Annotated[str | None, Header(description="names this request, for 24 hours")] = None,
     traceparent: Annotated[str | None, Header()] = None,
@@ -79,6 +75,9 @@ async def submit(
         answers = [calls.Enqueued(each.ord, each.id, each.created) for each in once]
         if once[0].replayed:
             response.headers["Idempotent-Replayed"] = "true"
+    for job, answer in zip(prepared, answers, strict=True):
+        if answer.created and "Idempotent-Replayed" not in response.headers:
+            services.counts.add(ENQUEUED, (job.queue, job.kind))
     submitted = [
         models.Submitted(id=answer.id, kind=job.kind, queue=job.queue, created=answer.created)
         for job, answer in zip(prepared, answers, strict=True)
@@ -93,32 +92,43 @@ async def submit(
 
 @router.get("")
 async def page(
-    _: Allowed,
+    _: Looking,
     services: Services,
     status: Status | None = None,
-    queue: Annotated[str | None, Query(max_length=200)] = None,
-    kind: Annotated[str | None, Query(max_length=200)] = None,
-    before: Annotated[UUID | None, Query(description="the last id of the page before")] = None,
+    queue: Annotated[Name | None, Query()] = None,
+    kind: Annotated[Name | None, Query()] = None,
+    error: Annotated[Name | None, Query(description="a part of the error's type or message")] = None,
+    key: Annotated[Name | None, Query(description="a unique, group or limit key")] = None,
+    created_after: AwareDatetime | None = None,
+    created_before: AwareDatetime | None = None,
+    before: Annotated[UUID | None, Query(description="where the page begins: from `next`")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> models.JobPage:
-    """Jobs by filter, newest first, a page at a time."""
-    found = await services.ledger.call(
-        reads.list_jobs(status=status, queue=queue, kind=kind, before=before, limit=limit)
-    )
-    filters = {"status": status, "queue": queue, "kind": kind, "limit": limit}
-    more = {name: value for name, value in filters.items() if value is not None}
-    following = f"/api/jobs?{urlencode({**more, 'before': found[-1].id})}" if len(found) == limit else None
-    return models.JobPage(jobs=[models.JobLine(**asdict(line)) for line in found], next=following)
+    """Jobs by filter, newest first, a page at a time.
+
+    One page looks at 10,000 jobs at most: it may have few or none, and a `next` behind which there are more.
+    """
+    wanted = searching.JobSearch(status, queue, kind, error, key, None, created_after, created_before)
+    found = await services.ledger.one(searching.search_jobs(wanted, before=before, limit=limit))
+    asked = {**json.loads(wanted.as_json()), "limit": limit}
+    following = f"/api/jobs?{urlencode({**asked, 'before': found.next})}" if found.next else None
+    lines = [models.JobLine(**{name: getattr(job, name) for name in models.JobLine.model_fields}) for job in found.jobs]
+    return models.JobPage(jobs=lines, next=following)
 
 
 @router.get("/{id}")
-async def read(id: JobId, _: Allowed, services: Services) -> dict[str, Any]:
-    """One job as the ledger has it, with what happened to it. Durations are in seconds."""
+async def read(id: JobId, caller: Asking, services: Services) -> dict[str, Any]:
+    """One job as the ledger has it, with what happened to it. Durations are in seconds.
+
+    What it carries is for operators; a viewer finds it null, and named under `hidden`.
+    """
     rows = await services.ledger.call(reads.job(id))
     if not rows:
         raise _not_found(id)
     events = await services.ledger.call(reads.job_events(id))
     encoded: dict[str, Any] = jsonable_encoder({**asdict(rows[0]), "events": [asdict(event) for event in events]})
+    if not caller.may(Permission.BODIES):
+        encoded |= dict.fromkeys(_BODIES, None) | {"hidden": list(_BODIES)}
     return encoded | {
         name: None if (value := getattr(rows[0], name)) is None else value.total_seconds()
         for name in ("timeout", "silent_after")
@@ -126,18 +136,18 @@ async def read(id: JobId, _: Allowed, services: Services) -> dict[str, Any]:
 
 
 @router.post("/{id}/cancel")
-async def cancel(id: JobId, _: Allowed, services: Services) -> models.JobVerdict:
+async def cancel(id: JobId, caller: Acting, services: Services) -> models.JobVerdict:
     """Cancel a queued job at once; ask the worker of a running one to stop it."""
-    (verdict,) = await services.ledger.call(calls.cancel_jobs([id]))
+    (verdict,) = await audit_call(services, caller, calls.cancel_jobs([id]), "job.cancel", str(id))
     if verdict.verdict == "finished" and verdict.status != "cancelled":
         raise Problem(409, f"it is {verdict.status} already", job_status=verdict.status)
     return _answer(verdict)
 
 
 @router.post("/{id}/retry")
-async def retry(id: JobId, _: Allowed, services: Services) -> models.JobVerdict:
+async def retry(id: JobId, caller: Acting, services: Services) -> models.JobVerdict:
     """Give a dead or cancelled job another life; wake a queued one that waits for a later time."""
-    (verdict,) = await services.ledger.call(calls.retry_jobs([id]))
+    (verdict,) = await audit_call(services, caller, calls.retry_jobs([id]), "job.retry", str(id))
     refusals = {
         "running": "it is running",
         "succeeded": "it succeeded",

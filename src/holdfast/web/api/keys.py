@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from holdfast.core.api_keys import Role
+from holdfast.core.access import Permission
 from holdfast.web.auth import Caller, require
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
@@ -20,7 +20,7 @@ class Self(BaseModel):
 
 
 @router.get("/self")
-async def read(caller: Annotated[Caller, Depends(require(Role.ADMIN, Role.CANARY))]) -> Self:
+async def read(caller: Annotated[Caller, Depends(require(Permission.SELF))]) -> Self:
     """Whose key this is: to try a key, and to see what its rate limit has left in the answer's header fields."""
     key = caller.key
     return Self(id=key.id, name=key.name, role=key.role) if key else Self(id=None, name=None, role=None)

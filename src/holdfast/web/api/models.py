@@ -22,11 +22,11 @@ MOST_JOBS = 1000
 TEN_YEARS = 10 * 366 * 86400
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Retry(_Strict):
+class Retry(Strict):
     """Delays between attempts: `base * factor ** (attempt - 1)` seconds, at most `cap`, give or take `jitter`."""
 
     base: float = Field(2.0, ge=0, le=366 * 86400)
@@ -35,7 +35,7 @@ class Retry(_Strict):
     jitter: float = Field(0.2, ge=0, le=1)
 
 
-class PolicyOptions(_Strict):
+class PolicyOptions(Strict):
     """What the ledger decides by; what is left out is as the kind has it, or the default. Times in seconds."""
 
     max_attempts: int | None = Field(None, ge=1, le=1_000_000)
@@ -47,7 +47,7 @@ class PolicyOptions(_Strict):
     limit_max: int | None = Field(None, ge=1, le=1_000_000)
 
 
-class NewJob(_Strict):
+class NewJob(Strict):
     """A job to be written."""
 
     kind: Name
@@ -71,7 +71,7 @@ class NewJob(_Strict):
         return self
 
 
-class NewJobs(_Strict):
+class NewJobs(Strict):
     """Up to 1,000 jobs, written in one transaction: all or none."""
 
     jobs: list[NewJob] = Field(min_length=1, max_length=MOST_JOBS)
