@@ -149,6 +149,7 @@ FROM_FUNCTIONS = {
         "count_matching_jobs",
         "step_bulk_operation",
     ),
+    "021_autoscale": ("autoscale",),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature
