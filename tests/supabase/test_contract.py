@@ -169,7 +169,7 @@ CONNECTED = {
     # The dashboard and its API: a change and the note of it in the audit log are one statement.
     "audited", "create_session", "redeem_link", "read_session", "end_session", "list_audit", "prune_audit",
     "search_jobs", "count_matching_jobs", "begin_bulk_operation", "step_bulk_operation", "cancel_bulk_operation",
-    "list_bulk_operations", "job_series", "dead_causes", "cause_letters", "shown_incidents",
+    "list_bulk_operations", "job_series", "dead_causes",
     "longest_runs", "pulse", "queue_series", "worker_jobs",
 }  # fmt: skip
 
