@@ -162,6 +162,7 @@ FROM_FUNCTIONS = {
         "settle_watch_messages",
         "discover_tables",
     ),
+    "021_autoscale": ("autoscale",),
 }
 
 #: Statements of sql/ that are functions as well, for callers that reach the database over HTTPS alone. The signature

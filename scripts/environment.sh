@@ -99,6 +99,25 @@ fill_with_pip() {
         pip_install --no-deps --no-build-isolation --editable "$root"
 }
 
+# prepare_ship_tools leaves in .tools/ship what builds and checks docs, charts and releases: requirements-ship.lock.
+prepare_ship_tools() {
+    ship=$root/.tools/ship
+    wanted=$(cksum <"$root/requirements-ship.lock")
+    if [ -f "$ship/.holdfast-stamp" ] && [ "$(cat "$ship/.holdfast-stamp")" = "$wanted" ]; then return 0; fi
+    say "Setting up the tools for docs, charts and releases…"
+    mkdir -p "$root/.tools"
+    rm -rf "$ship"
+    if command -v uv >/dev/null 2>&1; then
+        uv venv --quiet --no-project --python "$venv/bin/python" "$ship" &&
+            uv pip install --quiet --python "$ship/bin/python" --require-hashes --requirements "$root/requirements-ship.lock"
+    else
+        "$venv/bin/python" -m venv "$ship" &&
+            "$ship/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off \
+                --require-hashes --no-deps --requirement "$root/requirements-ship.lock"
+    fi || { complain "the tools of requirements-ship.lock could not be installed"; return 1; }
+    printf '%s\n' "$wanted" >"$ship/.holdfast-stamp"
+}
+
 pip_install() {
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off "$@"
 }

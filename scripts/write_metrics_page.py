@@ -46,6 +46,10 @@ queue and kind. What was not seen for 30 seconds is not shown, since an old numb
 MIDDLE = """
 ## What to alert on
 
+[deploy/prometheus/rules.yaml](../deploy/prometheus/rules.yaml) has these and more as rules, each tested with `promtool`
+and leading to its place on the [runbook](operations/runbook.md); a dashboard is
+[deploy/grafana/holdfast.json](../deploy/grafana/holdfast.json). Both are written from these definitions.
+
 | | |
 |---|---|
 | jobs wait | `max by (queue) (holdfast_queue_oldest_due_seconds) > 300` |

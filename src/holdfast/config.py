@@ -26,7 +26,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.core.ratelimit_fields import Dialect
 from holdfast.core.watch import Watch, check_names, parse_watch
 from holdfast.errors import ConfigurationError
-from holdfast.notify.addresses import check_webhook
+from holdfast.notify.addresses import check_runbook, check_webhook
 from holdfast.notify.several import Addresses
 from holdfast.postgres.dsn import is_of_supabase, supabase_project
 from holdfast.postgres.rest import rest_address
@@ -197,6 +197,9 @@ class Settings(BaseModel):
     slack_webhook_url: SecretStr | None = Field(
         None, description="An incoming webhook of Slack, where incidents are told; without it they are logged."
     )
+    runbook_url: str | None = Field(
+        None, description="Where you serve the runbook (docs/operations/runbook.md): alerts then link to what to do."
+    )
     webhook_url: SecretStr | None = Field(
         None, description="A webhook of your own, where incidents are told as JSON (see Dead letters, SQS and Slack)."
     )
@@ -356,6 +359,13 @@ class Settings(BaseModel):
             _checked(check_webhook, value.get_secret_value())
         return value
 
+    @field_validator("runbook_url")
+    @classmethod
+    def _is_linkable(cls, value: str | None) -> str | None:
+        if value is not None:
+            _checked(check_runbook, value)
+        return value
+
     @field_validator("webhook_url", "deadman_url")
     @classmethod
     def _is_own_webhook(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
@@ -435,7 +445,7 @@ class Settings(BaseModel):
         )
         slack, webhook, webhook_secret, pagerduty = secrets
         apprise = None if self.apprise_urls is None else self.apprise_urls.get_secret_value()
-        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise)
+        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, self.runbook_url)
 
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,10 +136,10 @@ def answer_in_terminal(typed: str, *args: str, cwd: Path, **given: str) -> tuple
 
 
 @contextmanager
-def running(*args: str, cwd: Path, **given: str) -> Iterator[Running]:
+def running(*args: str, cwd: Path, command: Sequence[str] = COMMAND, **given: str) -> Iterator[Running]:
     """A command in the background, with both its streams read; ended at the end whatever happened."""
     process = subprocess.Popen(
-        [*COMMAND, *args],
+        [*command, *args],
         cwd=cwd,
         env=environment(**given),
         stdin=subprocess.DEVNULL,
@@ -147,11 +147,11 @@ def running(*args: str, cwd: Path, **given: str) -> Iterator[Running]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    command = Running(process)
-    reader = threading.Thread(target=_read, args=(command,), daemon=True)
+    started = Running(process)
+    reader = threading.Thread(target=_read, args=(started,), daemon=True)
     reader.start()
     try:
-        yield command
+        yield started
     finally:
         if process.poll() is None:
             process.terminate()

@@ -1,9 +1,11 @@
 """The command as a whole: help, usage, and what an error becomes."""
 
+import json
 import shlex
 import socket
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +15,12 @@ import pytest
 
 from holdfast import errors
 from holdfast.cli.main import INSTALL, exit_code
-from holdfast.postgres.migrate import read_status
+from holdfast.postgres.migrate import load, read_status
 from tests import support
 from tests.cli.command import COMMAND, PATIENCE, environment, holdfast, in_terminal
 from tests.support import Session
+
+ROOT = Path(__file__).resolve().parents[2]
 
 WITHOUT_SERVER = """
 import importlib.util
@@ -29,6 +33,22 @@ main()
 
 def test_it_says_its_version(tmp_path: Path) -> None:
     assert holdfast("--version", cwd=tmp_path).out == f"holdfast {version('holdfast')}\n"
+
+
+def test_it_says_for_programs_what_is_installed(tmp_path: Path) -> None:
+    said = json.loads(holdfast("--version", "--json", cwd=tmp_path).out)
+    assert (said["schema"], said["holdfast"]) == (1, version("holdfast"))
+    assert said["schema_level"] == load()[-1].version
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(said["extras"]) == set(declared) - {"all"}
+    assert said["extras"]["server"] is True
+    assert said["packages"]["psycopg"] == version("psycopg")
+
+
+def test_json_alone_is_no_question(tmp_path: Path) -> None:
+    answer = holdfast("--json", cwd=tmp_path)
+    assert answer.code == 2
+    assert "it goes with --version, or after a command" in answer.err
 
 
 def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:

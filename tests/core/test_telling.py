@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from holdfast.core import telling
+from holdfast.core.health import Check, Status
 from holdfast.core.incident import Action, Decision, OpenIncident, Reason
 from holdfast.core.letters import LetterGroup
 
@@ -25,6 +26,7 @@ def test_dead_jobs_are_told_with_the_command_to_look_at_one() -> None:
             ["for example job", "id-1"],
         ],
         "command": "holdfast jobs show id-1\nholdfast dlq list --group f\nholdfast dlq redrive --group f --dry-run",
+        "place": "dead_letters",
     }
 
 
@@ -34,7 +36,13 @@ def test_a_resolved_notice_says_how_long_it_lasted_and_how_many_there_were() -> 
         "title": "Resolved: 3 jobs of send died",
         "lines": [["open for", "1.5 h"], ["in all", "3"]],
         "command": None,
+        "place": "dead_letters",
     }
+
+
+def test_a_failing_check_leads_to_its_own_place_on_the_runbook() -> None:
+    finding = telling.failing(Check("database", Status.FAIL, "it does not answer"))
+    assert telling.content(Decision(Reason.FIRST, finding.kind, finding.key, finding, None))["place"] == "database"
 
 
 def test_a_state_arrives_once() -> None:

@@ -1,13 +1,17 @@
 """Slack: what is sent, and what becomes of each way in which it can answer, over real HTTP."""
 
+import asyncio
 import json
 
 import pytest
 from pydantic import SecretStr
 
 from holdfast.errors import ConfigurationError
+from holdfast.notify import pagerduty
 from holdfast.notify.addresses import check_webhook
 from holdfast.notify.channel import Again, Broken, Delivered, Outcome
+from holdfast.notify.runbook import with_runbook
+from holdfast.notify.several import Addresses, make_channels
 from holdfast.notify.slack import SlackChannel, classify, render
 from tests.notify.slack_server import SlackServer
 
@@ -112,3 +116,20 @@ def test_what_cannot_be_a_webhook_is_refused_without_being_repeated(url: str) ->
 @pytest.mark.parametrize("url", ["https://hooks.slack.com/services/T/B/x", "https://chat.example.org/hooks/x"])
 def test_a_webhook_is_taken(url: str) -> None:
     check_webhook(url)
+
+
+def test_an_alert_links_to_what_to_do_about_it_and_its_end_does_not() -> None:
+    content = with_runbook("https://docs.example.com/runbook/", {**CONTENT, "place": "dead_letters"})
+    told = json.dumps(render("first", content))
+    assert "<https://docs.example.com/runbook/#dead_letters|What to do>" in told
+    assert "What to do" not in json.dumps(render("resolved", content))
+    assert "What to do" not in json.dumps(render("first", CONTENT))
+
+
+def test_every_channel_leads_to_the_runbook_where_it_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    told = {"title": "it hangs", "place": "database", "incident": "1"}
+    (log,) = make_channels(Addresses(runbook="https://docs.example.com/runbook/")).values()
+    asyncio.run(log.send("first", told))
+    assert "it hangs (https://docs.example.com/runbook/#database)" in caplog.text
+    event = pagerduty.render("key", "first", with_runbook("https://docs.example.com/runbook/", told))
+    assert event["links"] == [{"href": "https://docs.example.com/runbook/#database", "text": "What to do"}]

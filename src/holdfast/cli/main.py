@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import os
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from holdfast.errors import AppLoadError, ConfigurationError, DatabaseRefused, DatabaseUnavailable, HoldfastError
@@ -84,23 +83,23 @@ def application(only: str | None = None) -> "typer.Typer":
         help="Keeps hold of every background job. Begin with: holdfast up",
         epilog=EXIT_CODES,
         no_args_is_help=True,
+        invoke_without_command=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    def show_version(wanted: bool) -> None:
-        if wanted:
-            print(f"holdfast {version('holdfast')}")
-            raise typer.Exit
-
     @command.callback()
     def root(
-        version: bool = typer.Option(
-            False, "--version", callback=show_version, is_eager=True, help="Print the version and exit."
-        ),
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+        as_json: bool = typer.Option(False, "--json", help="With --version: what is installed, for programs."),
     ) -> None:
-        pass
+        if version:
+            _show_version(as_json)
+            raise typer.Exit
+        if context.invoked_subcommand is None:
+            raise typer.BadParameter("it goes with --version, or after a command", param_hint="--json")
 
     for name in [only] if only in COMMANDS else COMMANDS:
         module, attribute, help = COMMANDS[name]
@@ -110,6 +109,16 @@ def application(only: str | None = None) -> "typer.Typer":
         else:
             command.command(name, short_help=help)(held)
     return command
+
+
+def _show_version(as_json: bool) -> None:
+    from holdfast.cli.output import print_json
+    from holdfast.cli.version import described, line
+
+    if as_json:
+        print_json(**described())
+    else:
+        print(line())
 
 
 def _die(message: str, code: int) -> NoReturn:

@@ -19,7 +19,9 @@ from holdfast.app import new_id
 from holdfast.cli.options import here
 from holdfast.cli.output import pairs, show
 from holdfast.cli.specs import is_loopback
+from holdfast.cli.systemd import Systemd
 from holdfast.config import Settings, settings_fingerprint
+from holdfast.core.liveness import find_stuck
 from holdfast.errors import ConfigurationError, DatabaseError
 from holdfast.events import Sinks
 from holdfast.instrument.logs import LogSink, quieten
@@ -152,6 +154,7 @@ async def supervise(
         async with (
             _kept(database, sinks),
             _beside(presence.run()),
+            _beside(_told_to_systemd(supervisor, specs)),
             _probe(settings, name, supervisor, address),
             _http_probe(settings, supervisor, specs, metrics, listener),
         ):
@@ -178,6 +181,16 @@ async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _told_to_systemd(supervisor: Supervisor, specs: Sequence[ChildSpec]) -> Coroutine[object, object, None]:
+    """Ready with all of its processes, alive while each makes progress."""
+    expected = sum(not spec.on_demand for spec in specs)
+
+    def begun() -> bool:
+        return sum(each.has_begun and not each.is_on_demand for each in supervisor.processes()) >= expected
+
+    return Systemd().accompany(begun, lambda: not find_stuck(supervisor.processes()), lambda: supervisor.is_stopping)
 
 
 def _probe(

@@ -220,7 +220,7 @@ _BEFORE = {Reason.RESOLVED: "Resolved: ", Reason.REPEAT: "Still there: "}
 
 
 def content(decision: Decision) -> dict[str, Any]:
-    """What is told: {title, lines, command}."""
+    """What is told: {title, lines, command, place}, the last that of the runbook which tells what to do."""
     incident, is_over = decision.incident, decision.reason is Reason.RESOLVED
     details = {} if decision.finding is None or is_over else decision.finding.details
     lines: list[Sequence[str]] = list(details.get("lines", []))
@@ -231,7 +231,19 @@ def content(decision: Decision) -> dict[str, Any]:
     if incident is not None and incident.arrivals and decision.reason in (Reason.WORSE, Reason.RESOLVED):
         lines.append(["in all", f"{incident.arrivals + (decision.finding.arrived if decision.finding else 0):,}"])
     told = f"{_BEFORE.get(decision.reason, '')}{title(decision)}"
-    return {"title": told, "lines": lines, "command": details.get("command")}
+    return {"title": told, "lines": lines, "command": details.get("command"), "place": place(decision)}
+
+
+#: Kinds of incidents, each with a place of its name on docs/operations/runbook.md.
+KINDS = (
+    LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN, EXPIRING, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION,
+    UNHEARD, NOT_DRAINING,
+)  # fmt: skip
+
+
+def place(decision: Decision) -> str:
+    """Where the runbook tells what to do: each kind has its place there, and each health check."""
+    return decision.key if decision.kind == FAILING else decision.kind
 
 
 #: What is sent of one incident.

@@ -27,3 +27,15 @@ def check_webhook(url: str, *, setting: str = "SLACK_WEBHOOK_URL") -> None:
         raise ConfigurationError(
             "SLACK_WEBHOOK_URL lacks its path; copy the whole address, https://hooks.slack.com/services/T.../B.../..."
         )
+
+
+def check_runbook(url: str) -> None:
+    """Raise `ConfigurationError` for what cannot be linked to.
+
+    >>> check_runbook("wiki/jobs")
+    Traceback (most recent call last):
+    holdfast.errors.ConfigurationError: runbook_url is 'wiki/jobs'; it must be an address, https://...
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or set(url) & set("<>|# "):
+        raise ConfigurationError(f"runbook_url is {url[:100]!r}; it must be an address, https://...")

@@ -19,7 +19,8 @@ class LogChannel:
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """Always delivered."""
         level = logging.INFO if reason in ("resolved", "test") else logging.ERROR
-        _log.log(level, "incident %s: %s", reason, content.get("title"))
+        what_to_do = content.get("runbook") if level == logging.ERROR else None
+        _log.log(level, "incident %s: %s%s", reason, content.get("title"), f" ({what_to_do})" if what_to_do else "")
         return Delivered()
 
     async def close(self) -> None:

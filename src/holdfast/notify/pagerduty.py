@@ -28,9 +28,11 @@ def render(key: str, reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
     details = {str(name): str(value) for name, value in content.get("lines") or []}
     if content.get("command"):
         details["command"] = str(content["command"])
+    what_to_do = content.get("runbook")
     return {
         **event,
         "event_action": "trigger",
+        **({"links": [{"href": str(what_to_do), "text": "What to do"}]} if what_to_do else {}),
         "payload": {
             "summary": str(content.get("title", ""))[:MOST_SUMMARY],
             "source": "holdfast",

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from holdfast.notify.channel import Channel
 from holdfast.notify.log import LogChannel
+from holdfast.notify.runbook import LeadingChannel
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Addresses:
     pagerduty: str | None = None
     pagerduty_url: str | None = None
     apprise: str | None = None
+    runbook: str | None = None
 
     @property
     def channels(self) -> list[str]:
@@ -37,7 +39,9 @@ class Addresses:
 def make_channels(addresses: Addresses) -> dict[str, Channel]:
     """The channels, by name. Raises `ConfigurationError` for an address that cannot be one."""
     makers = {"slack": _slack, "webhook": _webhook, "pagerduty": _pagerduty, "apprise": _apprise, "log": _log}
-    return {name: makers[name](addresses) for name in addresses.channels}
+    made = {name: makers[name](addresses) for name in addresses.channels}
+    base = addresses.runbook
+    return made if base is None else {name: LeadingChannel(channel, base) for name, channel in made.items()}
 
 
 def from_json(given: Mapping[str, str | None]) -> Addresses:

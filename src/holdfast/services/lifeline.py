@@ -105,7 +105,7 @@ class Lifeline:
             self._word.write_text("")
 
     async def _tell(self, reason: str, finding: Finding) -> None:
-        content = {"title": finding.title, **finding.details, "incident": self._word.name}
+        content = {"title": finding.title, **finding.details, "place": finding.kind, "incident": self._word.name}
         await asyncio.gather(*(self._over(name, reason, content) for name in self._channels))
 
     async def _over(self, name: str, reason: str, content: Mapping[str, Any]) -> None:

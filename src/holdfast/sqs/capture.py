@@ -13,6 +13,8 @@ from holdfast.sqs.client import Message, Sqs, queue_name
 from holdfast.sqs.dead_letters import EMPTY_ANSWERS, LEASE, WAIT, give_back, to_its_end, why_only_counted
 
 LANES = 4
+#: Messages, and characters of their bodies, that are kept by one call.
+MOST_KEPT, MOST_BYTES = 100, 2_000_000
 #: Seconds after which no receive is begun.
 LONGEST = 20.0
 
@@ -73,16 +75,33 @@ class _Work:
         return Capture(name, max(count, self._kept), self._kept, complete=is_all, retention=attributes.retention)
 
     async def _lane(self) -> None:
-        empty, clock = 0, asyncio.get_running_loop().time
-        while empty < EMPTY_ANSWERS and clock() < self._until and not self.stopped:
-            try:
-                messages = await self._sqs.receive(self._url, wait=WAIT, visibility=LEASE)
+        empty = 0
+        try:
+            while empty < EMPTY_ANSWERS and not self._is_over():
+                messages = await self._receive()
                 empty = 0 if messages else empty + 1
                 if messages:
                     await self._take(messages)
-            except BaseException:
-                self.stopped = True  # the other lanes end their rounds, and begin none
-                raise
+        except BaseException:
+            self.stopped = True  # the other lanes end their rounds, and begin none
+            raise
+
+    def _is_over(self) -> bool:
+        return self.stopped or asyncio.get_running_loop().time() >= self._until
+
+    async def _receive(self) -> list[Message]:
+        """As many as are kept by one statement: until none comes."""
+        found: list[Message] = []
+        try:
+            while len(found) < MOST_KEPT and sum(len(each.body) for each in found) < MOST_BYTES:
+                more = await self._sqs.receive(self._url, wait=0 if found else WAIT, visibility=LEASE)
+                found += more
+                if not more or self._is_over() or (self._enough is not None and len(found) >= self._enough):
+                    break
+        except BaseException:
+            self._left += [each.receipt for each in found]
+            raise
+        return found
 
     async def _take(self, messages: Sequence[Message]) -> None:
         """Keep, then delete. What is not deleted is given back at the end: at once, it would be received again."""
