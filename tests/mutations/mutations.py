@@ -331,9 +331,9 @@ MUTATIONS = (
         "a sweep without a second look at the lease",
         "P4",
         (
-            SWEEP,
+            RESCUE,
             "JOIN holdfast.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status IS NOT DISTINCT FROM 'running'\n"
-            "            AND j.heartbeat_at IS NOT DISTINCT FROM s.heartbeat_at",
+            "            AND (rescue_jobs.seen IS NULL OR j.heartbeat_at IS NOT DISTINCT FROM s.seen)",
             "JOIN holdfast.jobs j ON j.id = s.id",
         ),
         killed_by=(
@@ -343,7 +343,7 @@ MUTATIONS = (
     broken(
         "a sweep without a second look at the heartbeat",
         "P4",
-        (SWEEP, "            AND j.heartbeat_at IS NOT DISTINCT FROM s.heartbeat_at\n", ""),
+        (SWEEP, "rescue_jobs(_ids, _leases, _reasons, opts, _seen)", "rescue_jobs(_ids, _leases, _reasons, opts)"),
         killed_by=(PROMISES + "test_a_heartbeat_between_a_sweep_s_look_and_its_lock_saves_the_run",),
     ),
     broken(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.ratelimit import EXACT, GRAINS, Limit, Policy
@@ -105,7 +105,8 @@ class Model:
             if limit.algorithm == "fixed" and now >= self.starts.get(place, -(10**9)) + limit.window:
                 self.starts[place] = now
             if limit.algorithm == "gcra":
-                self.paid[place] = max(self.paid.get(place, -math.inf), now) + units * limit.window / limit.most
+                paid = max(self.paid.get(place, -math.inf), now) + units * limit.window / limit.most
+                self.paid[place] = min(paid, now + (limit.capacity + limit.most) * limit.window / limit.most)
         self.admitted.append((now, units))
 
 
@@ -154,6 +155,7 @@ def check_window(policy: Policy, model: Model, hits: list[tuple[int, int]]) -> N
 
 @THOROUGH
 @given(policies(("log", "fixed", "gcra")), STEPS)
+@example(Policy((Limit(1, 2.0, "gcra", 2),)), [(0, 1, 2, 0), (0, 1, 1, 3), (0, 1, 1, 0), (8, 1, 1, 0)])
 def test_each_request_is_decided_as_the_model_decides(
     rule: Callable[[], Rule], policy: Policy, steps: list[tuple[int, int, int, int]]
 ) -> None:

@@ -135,6 +135,7 @@ class MessageProxy:
         entries = batch["Entries"]
         fates = [self._fate() for _ in entries]
         answer: dict[str, Any] = {"Successful": [], "Failed": []}
+        taken = 0
         for time in (2, 1):
             some = [entry for entry, fate in zip(entries, fates, strict=True) if fate >= time]
             if some:
@@ -142,8 +143,9 @@ class MessageProxy:
                 if passed.status != 200:
                     return passed
                 answer = {"Successful": [], "Failed": [], **json.loads(passed.text or "{}")}
-                self.bells.passed += len(answer["Successful"])
+                taken += len(answer["Successful"])
         self.bells.sent += len(entries)
+        self.bells.passed += taken
         lost = [entry for entry, fate in zip(entries, fates, strict=True) if fate == 0]
         self.bells.dropped += len(lost)
         self.bells.doubled += fates.count(2)

@@ -141,7 +141,8 @@ class Tally:
                 continue
             at, _ = self._marks.get(place, (NEVER, 0))
             if limit.algorithm == "gcra":
-                self._marks[place] = (max(at, now) + units * limit.window / limit.most, 0)
+                paid = max(at, now) + units * limit.window / limit.most
+                self._marks[place] = (min(paid, now + (limit.capacity + limit.most) * limit.window / limit.most), 0)
             elif now >= at + limit.window:
                 self._marks[place] = (now, before)
         if grain == math.inf:

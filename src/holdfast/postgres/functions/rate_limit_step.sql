@@ -3,7 +3,8 @@
 -- costs nothing. `debt` are units that were admitted while Postgres did not answer: they are charged in any case.
 --   log    never more than its limit in any window of its length (promise P9): a difference of two sums of the log
 --   fixed  never more in one window, which begins with its first request
---   gcra   an even flow with bursts: `marks` holds until when the flow is paid for, in microseconds and parts of one
+--   gcra   an even flow with bursts: `marks` holds until when the flow is paid for, in microseconds and parts of one;
+--          of a debt, what is more than a burst and a window's worth is forgiven
 -- A stamp is never older than the one before it, so waiting for a lock admits nobody too early. The answer: what was
 -- granted, at which stamp, and for each limit what is left, and the microseconds until the same request fits and until all is free.
 -- The same rule is in Python, for processes on their own (core/tally.py); one suite of tests holds both to one model.
@@ -127,6 +128,7 @@ BEGIN
             ELSE
                 _ahead := (marks[_mark] - now_micro)::numeric * mosts[_i] + marks[_mark + 1]
                     + (granted + debt)::numeric * spans[_i];
+                _ahead := least(_ahead, (bursts[_i]::numeric + mosts[_i]) * spans[_i]);
                 marks[_mark] := now_micro + div(_ahead, mosts[_i]);
                 marks[_mark + 1] := mod(_ahead, mosts[_i]);
                 _reset := ceil(_ahead / mosts[_i]);
