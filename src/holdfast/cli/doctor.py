@@ -106,10 +106,14 @@ def doctor(
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does, so that jobs which were sent to be tried are taken back."""
+    """SIGTERM ends it as Ctrl-C does, so that jobs which were sent to be tried are taken back.
+
+    As Ctrl-C, and not by an exception of its own: asyncio makes a cancellation of the first Ctrl-C, so that what is
+    under way cleans up, where an exception would hit whatever the event loop was just at.
+    """
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     if threading.current_thread() is not threading.main_thread():
         yield

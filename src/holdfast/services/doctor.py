@@ -103,8 +103,11 @@ class Doctor:
                     if self._wants(finding.id) or finding.id not in look.names:
                         yield finding
         finally:
-            for look in looks:
-                look.found.cancel()
+            # Waited for, so that nothing interrupts them once more while they take their canaries back.
+            tasks = [look.found for look in looks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def lines(self) -> dict[str, str]:
         """Every line that there can be here: its id, and its component."""

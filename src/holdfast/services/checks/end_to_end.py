@@ -12,12 +12,10 @@ from uuid import UUID
 
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
-from holdfast.core.kind import CANARY
-from holdfast.core.payload import encode
 from holdfast.postgres import calls, reads
 from holdfast.postgres.examine import forget_canary, notices_of_death
 from holdfast.postgres.ledger import AsyncLedger
-from holdfast.services.canary import canary_kind
+from holdfast.services.checks.canaries import make_canary, send_canaries
 from holdfast.services.checks.deployment import Deployment
 
 NAMES: Mapping[str, str] = {"e2e.timing": "end to end", "e2e.death": "end to end"}
@@ -36,9 +34,8 @@ async def check_timing(deployment: Deployment, report: Report, new_id: Callable[
     job_id = new_id()
     began = time.monotonic()
     try:
-        await ledger.call(calls.enqueue_many([_canary(job_id, queue)]))
+        await send_canaries(ledger, [make_canary(job_id, queue)])
         wrote = time.monotonic() - began
-        await ledger.call(calls.ring([queue]))
         succeeded = await _ends(ledger, job_id, "succeeded", patience)
     except asyncio.CancelledError:
         await ledger.call(calls.cancel_jobs([job_id]))
@@ -70,11 +67,10 @@ async def check_death(deployment: Deployment, report: Report, new_id: Callable[[
     if queue is None:
         return Finding(id, _COMPONENT, Verdict.SKIP, "no live worker serves a queue that is not paused", code)
     job_id, began = new_id(), time.monotonic()
-    # A canary takes no argument, so it dies of this one. Letters only: digits would be taken out of its fingerprint.
+    # Letters only: digits would be taken out of its fingerprint.
     word = "".join(chr(ord("a") + number % 26) for number in secrets.token_bytes(8))
     try:
-        await ledger.call(calls.enqueue_many([_canary(job_id, queue, f'{{"dies_{word}": true}}')]))
-        await ledger.call(calls.ring([queue]))
+        await send_canaries(ledger, [make_canary(job_id, queue, f'{{"dies_{word}": true}}')])
         if not await _ends(ledger, job_id, "dead", patience.canary):
             fix = "holdfast jobs list --kind holdfast.canary, then: holdfast jobs show ID"
             found = f"a canary that must die did not within {patience.canary:g} s"
@@ -108,12 +104,6 @@ async def _told(deployment: Deployment, job_id: UUID, began: float, id: str, cod
 def _served(report: Report) -> str | None:
     served = [queue.name for queue in report.queues if queue.workers and not queue.paused]
     return served[0] if served else None
-
-
-def _canary(id: UUID, queue: str, arguments: str = "{}") -> calls.NewJob:
-    kind = canary_kind()
-    policy = encode(kind.policy.as_json(), what="policy")
-    return calls.NewJob(id, queue, CANARY, arguments, policy, priority=kind.priority)
 
 
 async def _ends(ledger: AsyncLedger, job_id: UUID, status: str, patience: float) -> bool:

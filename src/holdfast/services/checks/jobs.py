@@ -9,9 +9,8 @@ from uuid import UUID
 from holdfast.core.findings import Finding, Verdict
 from holdfast.core.health import Report
 from holdfast.core.kind import CANARY
-from holdfast.core.payload import encode
 from holdfast.postgres import calls, reads
-from holdfast.services.canary import canary_kind
+from holdfast.services.checks.canaries import make_canary, send_canaries
 from holdfast.services.checks.deployment import Deployment
 
 _ID, _COMPONENT = "jobs.end_to_end", "jobs"
@@ -28,12 +27,11 @@ async def check_jobs(deployment: Deployment, report: Report, new_id: Callable[[]
         return Finding(_ID, _COMPONENT, Verdict.SKIP, "no live worker serves a queue that is not paused", _CODE)
     tried = random.sample(served, min(len(served), MOST_QUEUES))
     began = time.monotonic()
-    canaries = [_canary(new_id(), queue) for queue in tried]
+    canaries = [make_canary(new_id(), queue) for queue in tried]
     waiting = {canary.id: canary.queue for canary in canaries}
     lost: list[str] = []
     try:
-        await ledger.call(calls.enqueue_many(canaries))
-        await ledger.call(calls.ring(tried))
+        await send_canaries(ledger, canaries)
         while waiting and time.monotonic() - began < patience:
             for outcome in await ledger.call(reads.job_outcomes(list(waiting))):
                 queue = waiting.pop(outcome.id)
@@ -52,11 +50,6 @@ async def check_jobs(deployment: Deployment, report: Report, new_id: Callable[[]
         return Finding(_ID, _COMPONENT, Verdict.FAIL, f"a canary did not succeed: {'; '.join(lost)}", _CODE, fix)
     found = f"a canary through {_queues(tried)} succeeded in {seconds:.2f} s"
     return Finding(_ID, _COMPONENT, Verdict.PASS, found, _CODE)
-
-
-def _canary(id: UUID, queue: str) -> calls.NewJob:
-    kind = canary_kind()
-    return calls.NewJob(id, queue, CANARY, "{}", encode(kind.policy.as_json(), what="policy"), priority=kind.priority)
 
 
 def _not_run(room: Mapping[str, int], patience: float) -> Finding:
