@@ -582,7 +582,7 @@ def run_histories(trio: tuple[Session, Session, Session], *, examples: int, step
 
 @pytest.mark.timeout(400)
 def test_no_history_breaks_a_promise(trio: tuple[Session, Session, Session]) -> None:
-    run_histories(trio, examples=60, steps=50)
+    run_histories(trio, examples=40, steps=50)
 
 
 @pytest.mark.full
