@@ -35,7 +35,8 @@ NUMBERS = [None, 0, 1, -1, 2, 7, 1000, 32767, -32768, 2**31 - 1, -(2**31), 2**63
 DOCUMENTS = [
     None, "null", "{}", "[]", '""', "0", "true", '{"queues": ["default"], "kinds": ["report"], "slots": 3}',
     '{"slots": -1}', '{"slots": "many"}', '{"queues": null}', '{"queues": [null, 3, {}]}',
-    '{"reason": "x", "dice": "high"}', '[1, "a", null, {}]', '{"policy": {"max_attempts": -3}}', '{"policies": [{}]}', '{"max_attempts": 1e300}',
+    '{"reason": "x", "dice": "high"}', '[1, "a", null, {}]', '{"policy": {"max_attempts": -3}}',
+    '{"policies": [{}]}', '{"max_attempts": 1e300}',
     '[{"kind": null, "queue": 3}]',
     '[{"id": "nonsense"}]', '{"a": ' * 50 + "1" + "}" * 50, '{"floor": {"priority": 1}}', '{"lost_after": "-1 s"}',
 ]  # fmt: skip
