@@ -115,10 +115,11 @@ class SqsListener:
         return True
 
     async def _listen_once(self, sqs: Sqs) -> bool:
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
         messages = await sqs.receive(self._url, wait=WAIT)
-        if not messages and not self._was_clean:
-            self._was_clean = True
-            self._clean()
+        if not messages:
+            await self._found_empty(clock() - asked_at)
         bells = [message for message in messages if read_bell(message.body) is not None]
         strangers = [message for message in messages if read_bell(message.body) is None]
         if strangers:
@@ -128,6 +129,14 @@ class SqsListener:
         elif bells:
             await self._take(sqs, bells)
         return not strangers
+
+    async def _found_empty(self, after: float) -> None:
+        """What answers at once with nothing does not wait, and would be asked over and over: it may not be SQS at all."""
+        if not self._was_clean:
+            self._was_clean = True
+            self._clean()
+        if after < WAIT / 2:
+            await self._rest(NO_ROOM)
 
     async def _take(self, sqs: Sqs, bells: Sequence[Message]) -> None:
         """Deleted before the claim: what they said is known now, and the ledger is asked whether or not that worked."""
