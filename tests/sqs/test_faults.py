@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -75,6 +76,28 @@ async def test_each_entry_that_is_refused_is_told_by_its_place(client: Sqs, prox
     proxy.heal()
     found = [message.body for _ in range(2) for message in await client.receive(url)]
     assert sorted(found) == sorted(f"message {number}" for number in range(12) if number not in (1, 3, 11))
+
+
+@pytest.mark.parametrize("answer", [{}, {"Successful": [], "Failed": [{"Id": "7", "Code": "x"}]}])
+async def test_an_entry_of_which_the_answer_says_nothing_was_not_done(
+    client: Sqs, proxy: FaultProxy, url: str, answer: dict[str, Any]
+) -> None:
+    proxy.change_answer("SendMessageBatch", lambda _: answer)
+    proxy.change_answer("DeleteMessageBatch", lambda _: answer)
+    assert await client.send(url, ["one"]) == [Refused(0, "not in the answer", is_ours=False)]
+    (message,) = await client.receive(url)
+    assert await client.delete(url, [message.receipt]) == [message.receipt]
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"MessageId": "1", "ReceiptHandle": "r", "Attributes": {"SentTimestamp": "x"}}]
+)
+async def test_what_answers_otherwise_than_sqs_is_told_as_that(
+    client: Sqs, proxy: FaultProxy, url: str, message: dict[str, Any]
+) -> None:
+    proxy.change_answer("ReceiveMessage", lambda _: {"Messages": [message]})
+    with pytest.raises(QueueUnavailable, match="what answers for queue '.*' is not SQS"):
+        await client.receive(url)
 
 
 async def test_receipts_that_are_refused_are_told(client: Sqs, proxy: FaultProxy, url: str) -> None:

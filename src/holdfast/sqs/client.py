@@ -13,14 +13,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import ConfigurationError, QueueError, QueueRefused, QueueUnavailable
 from holdfast.sqs.connection import Connect, Connection, any_connection
-from holdfast.sqs.translation import translated
+from holdfast.sqs.translation import translated, understood
 
 #: Entries of a batch call; seconds to read beyond a wait, and for a call with all its retries.
 BATCH = 10
@@ -129,10 +129,8 @@ class Sqs:
                 {"Id": str(number), **_entry(message)} for number, message in enumerate(messages[start : start + BATCH])
             ]
             answer = await self._call(url, "send_message_batch", Entries=entries)
-            refused += [
-                Refused(start + int(each["Id"]), str(each.get("Code", "")), bool(each.get("SenderFault")))
-                for each in answer.get("Failed", [])
-            ]
+            with understood(queue_name(url)):
+                refused += [replace(each, place=start + each.place) for each in _refused(answer, len(entries))]
         return refused
 
     async def receive(self, url: str, *, wait: int = 0, visibility: int | None = None) -> list[Message]:
@@ -159,7 +157,9 @@ class Sqs:
         if not asked.done():
             self._abandon(url, asked)
             raise QueueUnavailable(f"SQS does not answer for queue {queue_name(url)!r} within {wait + CALL:g} s")
-        return [_message(each) for each in asked.result().get("Messages", [])]
+        found = asked.result()
+        with understood(queue_name(url)):
+            return [_message(each) for each in found.get("Messages", [])]
 
     async def delete(self, url: str, receipts: Sequence[str]) -> list[str]:
         """Delete messages; the receipts that SQS refused."""
@@ -171,11 +171,9 @@ class Sqs:
 
     async def attributes(self, url: str) -> QueueAttributes:
         """What SQS says of the queue."""
-        try:
-            answer = await self._call(url, "get_queue_attributes", AttributeNames=["All"])
+        answer = await self._call(url, "get_queue_attributes", AttributeNames=["All"])
+        with understood(queue_name(url)):
             return _attributes(answer["Attributes"], url)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise QueueUnavailable(f"what answers for queue {queue_name(url)!r} is not SQS") from error
 
     async def tags(self, url: str) -> dict[str, str]:
         """The queue's tags."""
@@ -237,7 +235,8 @@ class Sqs:
             part = receipts[start : start + BATCH]
             entries = [{"Id": str(number), "ReceiptHandle": receipt, **options} for number, receipt in enumerate(part)]
             answer = await self._call(url, operation, Entries=entries)
-            failed += [part[int(each["Id"])] for each in answer.get("Failed", [])]
+            with understood(queue_name(url)):
+                failed += [part[each.place] for each in _refused(answer, len(part))]
         return failed
 
     def _abandon(self, url: str, asked: "asyncio.Task[Mapping[str, Any]]") -> None:
@@ -260,9 +259,9 @@ class Sqs:
     ) -> Mapping[str, Any]:
         if self._connection is None:
             self._connection = self._connect(self._place, read=self._wait + READ)
-        with translated(queue, within, self._connection):
+        with understood(queue), translated(queue, within, self._connection):
             async with asyncio.timeout(within):
-                return await self._connection.call(operation, arguments)
+                return dict(await self._connection.call(operation, arguments))
 
 
 def _place(url: str) -> dict[str, str]:
@@ -293,6 +292,17 @@ def _entry(message: str | NewMessage) -> dict[str, Any]:
     if message.trace is not None:
         entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": message.trace}}
     return entry
+
+
+def _refused(answer: Mapping[str, Any], count: int) -> list[Refused]:
+    """The entries of a batch that were not done, by their places in it: also those of which the answer says nothing."""
+    done = {each["Id"] for each in answer.get("Successful", [])}
+    failed = {each["Id"]: each for each in answer.get("Failed", [])}
+    told = {place: failed.get(str(place), {}) for place in range(count) if str(place) not in done}
+    return [
+        Refused(place, str(each.get("Code", "not in the answer")), bool(each.get("SenderFault")))
+        for place, each in told.items()
+    ]
 
 
 def _md5(text: str) -> str:
