@@ -1,6 +1,8 @@
 """The seam to SQS on a bad day: what does not work is told, and nothing stays hidden."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -146,3 +148,28 @@ async def test_a_receive_that_hangs_is_given_up_and_what_it_brings_later_is_give
     proxy.heal()
     await until(lambda: proxy.asked["ChangeMessageVisibilityBatch"] == 1)
     assert [message.body for message in await client.receive(url, wait=10)] == ["one"]
+
+
+GIVES_UP = """
+import asyncio, socket
+from holdfast.sqs.connection import ThreadConnection
+
+silent = socket.create_server(("127.0.0.1", 0))
+place = {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}", "region_name": "eu-west-1"}
+place |= {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+
+async def main():
+    connection = ThreadConnection(place, read=600)
+    call = asyncio.create_task(connection.call("list_queues", {}))
+    kept = await asyncio.to_thread(silent.accept)
+    call.cancel()
+    await connection.close()
+
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_a_program_ends_though_a_call_in_a_thread_hangs() -> None:
+    ended = subprocess.run([sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ended\n", "")

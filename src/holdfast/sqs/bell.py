@@ -30,7 +30,7 @@ class SqsBells:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._sqs = Sqs(url)
+        self._sqs = Sqs(url, wait=0)
         self.queue = queue_name(url)
 
     async def ring(self, bells: Sequence[Bell]) -> list[Bell]:

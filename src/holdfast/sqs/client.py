@@ -108,7 +108,8 @@ class Sqs:
     """SQS as seen from one queue's URL: its region and endpoint. Opens its client on first use; `close` when done.
 
     url: that of a queue, of an endpoint, or "": then the SDK's chain says which endpoint and, without `region`, where.
-    wait: the longest wait of a receive, in seconds. An answer that is 5 s later than that is given up.
+    wait: the longest wait of a receive, in seconds; 0 for who receives nothing. An answer that is 5 s later than that
+    is given up.
     connect: makes the client; by default one of aiobotocore where that is installed, else one of boto3 in threads.
     """
 
