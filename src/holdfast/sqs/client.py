@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import ConfigurationError, QueueError, QueueRefused, QueueUnavailable
+from holdfast.sqs.address import is_sdk_s, region_of
 from holdfast.sqs.connection import Connect, Connection, any_connection
 from holdfast.sqs.translation import translated, understood
 
@@ -73,10 +75,10 @@ def queue_name(url: str) -> str:
 
 def check_queue_url(url: str, *, setting: str, fifo: bool) -> None:
     """Raise `ConfigurationError` for what is no queue's URL, or (unless `fifo`) that of a FIFO queue."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not queue_name(url):
+    if not _is_queue_url(url):
+        shown = re.sub(r"//[^/]*@", "//...@", url)[:100]
         raise ConfigurationError(
-            f"{setting} is {url[:100]!r}, which is no queue's URL; it looks like"
+            f"{setting} is {shown!r}, which is no queue's URL; it looks like"
             " https://sqs.eu-west-1.amazonaws.com/123456789012/name"
         )
     if url.endswith(".fifo") and not fifo:
@@ -84,6 +86,17 @@ def check_queue_url(url: str, *, setting: str, fifo: bool) -> None:
             f"{setting} names the FIFO queue {queue_name(url)!r}: a bell is deleted before its job is claimed, which"
             " frees its group at once, so FIFO adds nothing but cost; take a standard queue (group_key keeps order)"
         )
+
+
+def _is_queue_url(url: str) -> bool:
+    """Host, perhaps a port, and a path: neither credentials nor a query, and no space that a file or a shell left."""
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_bare = "@" not in parts.netloc and not parts.query and not parts.fragment and not re.search(r"\s", url)
+    return parts.scheme in ("http", "https") and has_place and is_bare and bool(queue_name(url))
 
 
 @dataclass(frozen=True)
@@ -269,13 +282,12 @@ def _place(url: str) -> dict[str, str]:
     """Where a client for this queue connects, as far as its URL says more than the SDK knows."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    labels = host.split(".")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = region_of(host) or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     if not host:
         return {}
-    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return {"region_name": labels[1] if labels[0] == "sqs" else region or "us-east-1"}
-    place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region or "us-east-1"}
+    if is_sdk_s(host):
+        return {"region_name": region}
+    place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region}
     if host in _LOCAL and "AWS_ACCESS_KEY_ID" not in os.environ and "AWS_PROFILE" not in os.environ:
         # A server on this machine has no accounts, and the SDK would not send a request without credentials.
         place |= {"aws_access_key_id": "local", "aws_secret_access_key": "local"}

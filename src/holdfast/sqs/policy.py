@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from holdfast.sqs.address import region_of
+
 _ALWAYS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags")
 #: What is done with a queue, by its role.
 ACTIONS: Mapping[str, Sequence[str]] = {
@@ -85,8 +87,8 @@ def arn_in(region: str | None, name: str) -> str:
 def _arn(url: str) -> str:
     """The queue's ARN, as its URL tells it; a * where that does not tell."""
     parts = urlsplit(url)
-    labels, path = (parts.hostname or "").split("."), parts.path.strip("/").split("/")
-    region = labels[1] if len(labels) > 2 and labels[0] == "sqs" else "*"
+    path = parts.path.strip("/").split("/")
+    region = region_of(parts.hostname or "") or "*"
     account, name = path if len(path) == 2 else ("*", path[-1])
     return f"arn:{_partition(region)}:sqs:{region}:{account}:{name}"
 
