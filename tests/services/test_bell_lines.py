@@ -15,6 +15,7 @@ from holdfast.services.bell_lines import BellLine, BellLines, Rung
 from holdfast.services.ringer import Ringer
 from holdfast.sqs.bell import SqsBells
 from holdfast.sqs.client import Sqs
+from holdfast.sqs.policy import ROLES
 from tests.services.helpers import until
 from tests.sqs.faults import FaultProxy, faulty
 from tests.sqs.local import LocalSqs
@@ -113,6 +114,8 @@ async def test_who_enqueues_over_and_over_while_nobody_has_room_sends_few_bells_
     assert await lying(client, sqs, name) == 20
     assert proxy.asked["SendMessageBatch"] == 20
     assert proxy.asked["GetQueueAttributes"] <= 12, "once a second in ten"
+    asked = {f"sqs:{operation.removesuffix('Batch')}" for operation in proxy.asked}
+    assert asked == {action for grant in ROLES["api"] for action in grant.actions}, "what its policy allows"
 
 
 async def test_bells_that_were_heard_make_room_for_others(

@@ -98,7 +98,7 @@ async def test_what_answers_otherwise_than_sqs_is_told_as_that(
     client: Sqs, proxy: FaultProxy, url: str, message: dict[str, Any]
 ) -> None:
     proxy.change_answer("ReceiveMessage", lambda _: {"Messages": [message]})
-    with pytest.raises(QueueUnavailable, match="what answers for queue '.*' is not SQS"):
+    with pytest.raises(QueueUnavailable, match=r"what answers for queue '.*' is not SQS"):
         await client.receive(url)
 
 

@@ -131,7 +131,7 @@ class SqsListener:
         return not strangers
 
     async def _found_empty(self, after: float) -> None:
-        """What answers at once with nothing does not wait, and would be asked over and over: it may not be SQS at all."""
+        """What answers at once with nothing does not wait, and would be asked over and over: it may be no SQS."""
         if not self._was_clean:
             self._was_clean = True
             self._clean()

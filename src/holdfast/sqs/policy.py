@@ -39,9 +39,10 @@ class Grant:
     actions: Sequence[str]
 
 
-#: Who does what with a queue for bells and its dead-letter queue.
+#: Who does what with a queue for bells and its dead-letter queue. The API looks how many bells lie unheard: who may not
+#: is bound by its pace alone, and with all workers away that is many thousands an hour.
 ROLES: Mapping[str, Sequence[Grant]] = {
-    "api": (Grant(False, ("sqs:SendMessage",)),),
+    "api": (Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes")),),
     "worker": (Grant(False, ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")),),
     "monitor": (
         Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ListQueueTags")),
@@ -64,7 +65,7 @@ def role_policy(role: str, arn: str, dead_arn: str) -> dict[str, Any]:
     """The policy that a role needs, as IAM reads it.
 
     >>> role_policy("api", "arn:aws:sqs:eu-west-1:1:bells", "")["Statement"][0]["Action"]
-    ['sqs:SendMessage']
+    ['sqs:SendMessage', 'sqs:GetQueueAttributes']
     """
     return {
         "Version": "2012-10-17",
