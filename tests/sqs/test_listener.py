@@ -143,6 +143,16 @@ async def test_a_bell_that_cannot_be_deleted_wakes_its_worker_all_the_same(
         await until(lambda: ear.rings == 1)
 
 
+async def test_a_worker_is_woken_before_its_bell_is_deleted(proxy: FaultProxy, sqs: LocalSqs, name: str) -> None:
+    proxy.hold("DeleteMessageBatch")
+    async with listening(proxy.url(name)) as ear:
+        await ring(sqs, name)
+        await until(lambda: ear.rings == 1)
+        assert proxy.carried_out["DeleteMessageBatch"] == 0
+        proxy.heal()
+        await until(lambda: proxy.carried_out["DeleteMessageBatch"])
+
+
 async def test_receipts_that_sqs_refuses_are_tried_once_more_and_then_told(
     proxy: FaultProxy, sqs: LocalSqs, name: str
 ) -> None:

@@ -167,14 +167,13 @@ class SqsListener:
             await self._rest(NO_ROOM)
 
     async def _take(self, sqs: Sqs, bells: Sequence[Message]) -> None:
-        """Deleted before the claim: what they said is known now, and the ledger is asked whether or not that worked."""
-        try:
-            left = await sqs.delete(self._url, [bell.receipt for bell in bells])
-            left = await sqs.delete(self._url, left) if left else left
-        finally:
-            if any(read_bell(bell.body) in self._queues for bell in bells):
-                self._rung()
-            self._heard([bell.attributes[TRACEPARENT] for bell in bells if TRACEPARENT in bell.attributes])
+        """What they said is known now: the ledger is asked at once, and whether or not the deletion works."""
+        if any(read_bell(bell.body) in self._queues for bell in bells):
+            self._rung()
+        self._heard([bell.attributes[TRACEPARENT] for bell in bells if TRACEPARENT in bell.attributes])
+        await asyncio.sleep(0)  # the claim goes out first: a job waits for it, and nobody for the deletion
+        left = await sqs.delete(self._url, [bell.receipt for bell in bells])
+        left = await sqs.delete(self._url, left) if left else left
         if left:
             name = queue_name(self._url)
             self._failed(QueueUnavailable(f"SQS did not delete {len(left)} bells of {name!r}: they will come again"))
