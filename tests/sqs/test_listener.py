@@ -143,11 +143,15 @@ async def test_a_bell_that_cannot_be_deleted_wakes_its_worker_all_the_same(
         await until(lambda: ear.rings == 1)
 
 
-async def test_a_worker_is_woken_before_its_bell_is_deleted(proxy: FaultProxy, sqs: LocalSqs, name: str) -> None:
+async def test_a_worker_is_woken_before_its_bell_is_deleted(
+    proxy: FaultProxy, sqs: LocalSqs, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("CALL", "READ"):
+        monkeypatch.setattr(f"holdfast.sqs.client.{bound}", 3600)
     proxy.hold("DeleteMessageBatch")
     async with listening(proxy.url(name)) as ear:
         await ring(sqs, name)
-        await until(lambda: ear.rings == 1)
+        await until(lambda: ear.rings == 1, seconds=20)
         assert proxy.carried_out["DeleteMessageBatch"] == 0
         proxy.heal()
         await until(lambda: proxy.carried_out["DeleteMessageBatch"])
