@@ -49,7 +49,7 @@ class WatchSender:
         for batch in batches(entries):
             taken = [by_id[entry["Id"]] for entry in batch]
             try:
-                client = self._clients.setdefault(url, Sqs(url))
+                client = self._clients.setdefault(url, Sqs(url, wait=0))
                 refused = await client.send_entries(url, batch)
             except QueueError as error:
                 self._sinks.emit(QueueLost(f"send to {queue_name(url)}", str(error)))
