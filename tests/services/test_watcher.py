@@ -383,6 +383,15 @@ async def test_rights_and_row_security_are_told_with_their_statements(database: 
         ((_, hidden),) = await problems(dsn)
         assert hidden.startswith("row level security hides rows of public.jobs from watcher_of_tests")
         jobs.execute(hidden.partition(": ")[2].encode())
+        assert await problems(dsn) == [], "the statement is the way out"
+        jobs.execute("UPDATE jobs SET status = 'processing'")
+        jobs.execute("DELETE FROM holdfast.watch_rescues")
+        async with watching(dsn, parse_watch({**GIVEN, "action": "mark"})) as (watcher, _):
+            await watcher.step(everything=True)
+        assert set(statuses(jobs).values()) == {"pending"}
+        jobs.execute("CREATE POLICY tenants ON jobs AS RESTRICTIVE USING (tenant = 'none')")
+        ((_, restricted),) = await problems(dsn)
+        assert restricted.endswith("ALTER ROLE watcher_of_tests BYPASSRLS")
 
 
 async def test_a_table_that_is_gone_is_an_incident_and_stops_no_other(database: str, jobs: Session) -> None:

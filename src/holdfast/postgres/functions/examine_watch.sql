@@ -98,10 +98,21 @@ BEGIN
         _bad := true;
         RETURN QUERY SELECT 'error', format('%L is no time zone that Postgres knows', spec ->> 'time_zone'), 'for example Europe/Berlin';
     END IF;
-    IF row_security_active(_table.oid) THEN
+    -- A policy of `true` hides nothing, as long as no restrictive one is there as well; of any other it cannot be known.
+    IF row_security_active(_table.oid) AND EXISTS (
+        SELECT FROM unnest(CASE WHEN spec ->> 'action' = 'alert' THEN '{r}'::"char"[] ELSE '{r,w}'::"char"[] END) AS x (command)
+        WHERE NOT coalesce((
+            SELECT bool_or(o.is_open) FILTER (WHERE p.polpermissive) AND coalesce(bool_and(o.is_open) FILTER (WHERE NOT p.polpermissive), true)
+            FROM pg_catalog.pg_policy p
+            CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true'
+                                       AND (x.command = 'r' OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')) AS o (is_open)
+            WHERE p.polrelid = _table.oid AND p.polcmd IN ('*', x.command)
+              AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE CASE r WHEN 0 THEN true ELSE pg_has_role(r, 'USAGE') END)), false)) THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('row level security hides rows of %s from %s', _name, current_user),
-            format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user);
+            CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = _table.oid AND p.polname = 'holdfast_watch')
+                 THEN format('its policies restrict %I as well; ALTER ROLE %I BYPASSRLS', current_user, current_user)
+                 ELSE format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user) END;
     END IF;
     IF _bad OR _table.relkind IN ('v', 'm') THEN -- what a view costs is its own matter
         RETURN;
