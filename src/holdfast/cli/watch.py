@@ -1,6 +1,7 @@
 """`holdfast watch`: tables of your own, whose stuck jobs are found: propose, examine, look, and see how they are."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,13 +14,13 @@ from holdfast.cli.service import require_sqs
 from holdfast.config import Settings
 from holdfast.core import telling
 from holdfast.core.discovery import Candidate, as_toml, propose
-from holdfast.core.watch import Watch
+from holdfast.core.watch import StaleRow, Watch
 from holdfast.errors import ConfigurationError
 from holdfast.events import Sinks
 from holdfast.notify.log import LogChannel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.watches import Problem, discover_tables, examine_watch, list_watches
-from holdfast.services.watcher import MOST, Looked, Watcher
+from holdfast.services.watcher import Looked, Watcher
 
 watch = typer.Typer(help="Tables of your own: find the stuck jobs in them.", no_args_is_help=True)
 
@@ -103,7 +104,7 @@ def sweep(
         looks = asyncio.run(_sweep(database.dsn, watches, settings.sweep_interval, dry=dry_run))
     finally:
         database.release()
-    failed = any(isinstance(each, str) for each in looks.values())
+    failed = any(isinstance(each, str) or each.refused for each in looks.values())
     if as_json:
         print_json(dry_run=dry_run, watches=[_as_json(name, looked) for name, looked in looks.items()])
     else:
@@ -147,21 +148,33 @@ def _show(watch: Watch, looked: Looked | str, *, dry: bool) -> None:
     if isinstance(looked, str):
         show(Text(f"{clean(watch.name)}: cannot be looked at: {clean(looked)}", "red"))
         return
-    left = looked.stale if watch.action == "alert" or not dry else 0
     does = "would become" if dry else "became"
-    found = min(max(left, len(looked.rescues)), MOST)
-    show(
-        f"{clean(watch.name)}: {telling.many(found, 'stuck row')}" + (", left alone" if watch.action == "alert" else "")
-    )
+    found = telling.many(len(looked.rows), "stuck row")
+    show(f"{clean(watch.name)}: {found}" + (", left alone" if watch.action == "alert" else ""))
+    if watch.action == "alert":
+        _show_rows(looked.rows)
     for each in looked.rescues[:20]:
         sent = f", and a message {'would go' if dry else 'goes'} out: " if each.entry else ""
         body = "" if each.entry is None else str(each.entry["MessageBody"])[:200]
-        silent = "" if each.row.silent_since is None else f", silent since {each.row.silent_since:%Y-%m-%d %H:%M:%S %Z}"
-        show(Text(clean(f"  {each.row.row_id} ({each.row.status}{silent}) {does} {each.to_status}{sent}{body}")))
+        show(Text(clean(f"  {_shown(each.row)} {does} {each.to_status}{sent}{body}")))
     if len(looked.rescues) > 20:
         show(f"  and {len(looked.rescues) - 20:,} more")
+    if looked.problem:
+        show(Text(f"  {clean(looked.problem)}", "red"))
     if looked.advice:
         show(Text(f"  slow; faster with: {clean(looked.advice)}", "yellow"))
+
+
+def _show_rows(rows: Sequence[StaleRow]) -> None:
+    for each in rows[:20]:
+        show(Text(clean(f"  {_shown(each)}")))
+    if len(rows) > 20:
+        show(f"  and {len(rows) - 20:,} more")
+
+
+def _shown(row: StaleRow) -> str:
+    silent = "" if row.silent_since is None else f", silent since {row.silent_since:%Y-%m-%d %H:%M:%S %Z}"
+    return f"{row.row_id} ({row.status}{silent})"
 
 
 def _as_json(name: str, looked: Looked | str) -> dict[str, object]:
@@ -172,4 +185,16 @@ def _as_json(name: str, looked: Looked | str) -> dict[str, object]:
          "message": None if each.entry is None else each.entry["MessageBody"]}
         for each in looked.rescues
     ]  # fmt: skip
-    return {"name": name, "stale": looked.stale, "rows": rows, "advice": looked.advice}
+    kept = {each.row.row_id for each in looked.rescues}
+    left = [
+        {"id": each.row_id, "from": each.status, "to": None, "given_up": False, "message": None}
+        for each in looked.rows
+        if each.row_id not in kept
+    ]
+    return {
+        "name": name,
+        "stale": looked.stale,
+        "rows": rows + left,
+        "problem": looked.problem,
+        "advice": looked.advice,
+    }

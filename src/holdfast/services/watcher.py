@@ -13,11 +13,13 @@ from uuid import UUID
 
 from holdfast.core import watch_telling
 from holdfast.core.incident import Finding, Pace
-from holdfast.core.watch import Rescue, Watch, decide_rescue
+from holdfast.core.telling import many
+from holdfast.core.watch import Rescue, StaleRow, Watch, decide_rescue
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks, WatchedRowRescued, WatchedTableLost
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.watches import (
+    Attempted,
     WatchEnded,
     begin_watches,
     end_watch,
@@ -38,11 +40,23 @@ SHORTEST_TURN = 0.5
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look at one table came to. `stale`: rows that are stuck still; `advice`: how it would cost less."""
+    """What a look at one table came to. `stale`: rows that are stuck still; `advice`: how it would cost less.
+
+    `rows`: those that it found. `refused`: why the table itself did not let rows be taken back, once for each of them.
+    """
 
     stale: int = 0
     rescues: Sequence[Rescue] = ()
     advice: str | None = None
+    rows: Sequence[StaleRow] = ()
+    refused: Sequence[str] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps rows from being taken back."""
+        if not self.refused:
+            return None
+        return f"{many(len(self.refused), 'row')} cannot be taken back: {self.refused[0]}"
 
 
 class Watcher:
@@ -118,9 +132,15 @@ class Watcher:
         for rescue in looked.rescues:
             self._sinks.emit(_told(watch, rescue))
         final = sum(rescue.is_final for rescue in looked.rescues)
-        result = {"stale": looked.stale, "rescued": len(looked.rescues) - final, "given_up": final}
+        result: dict[str, object] = {"stale": looked.stale, "rescued": len(looked.rescues) - final, "given_up": final}
+        if looked.problem is not None:
+            self._sinks.emit(WatchedTableLost(watch.name, watch.table, looked.problem))
+            result["problem"] = looked.problem
         (ended,) = await self._ledger.call(end_watch(watch.name, {**result, "advice": looked.advice}))
-        return _findings(watch, looked.stale, ended)
+        found = _findings(watch, looked.stale, ended)
+        if looked.problem is not None:
+            found.append(watch_telling.refused(watch, looked.problem, ended.blind_since))
+        return found
 
     async def look(self, watch: Watch, *, dry: bool = False) -> Looked | str:
         """One look at one table, or why it cannot be looked at. `dry`: nothing is changed."""
@@ -132,13 +152,15 @@ class Watcher:
         rows = await self._ledger.call(find_watched(watch, MOST))
         wanted = {self._new_id(): rescue for row in rows if (rescue := decide_rescue(watch, row)) is not None}
         if dry:
-            return Looked(len(rows), list(wanted.values()), advice)
-        done: list[Rescue] = []
+            return Looked(len(rows), list(wanted.values()), advice, rows)
+        tried: list[Attempted] = []
         ids = list(wanted)
         for start in range(0, len(ids), BATCH):
             part = {id: wanted[id] for id in ids[start : start + BATCH]}
-            done += [wanted[id] for id in await self._ledger.call(rescue_watched(watch, part))]
-        return Looked(len(rows) - len(done), done, advice)
+            tried += await self._ledger.call(rescue_watched(watch, part))
+        done = [wanted[each.id] for each in tried if each.refused is None]
+        refused = [each.refused for each in tried if each.refused is not None]
+        return Looked(len(rows) - len(done), done, advice, rows, refused)
 
     async def _blind(self, watch: Watch, why: str) -> list[Finding]:
         self._sinks.emit(WatchedTableLost(watch.name, watch.table, why))

@@ -82,7 +82,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
             'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
     END IF;
-    SELECT string_agg(format('%L, t.%I', x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
+    -- The payload is told as its text: JSON that is read and written again has other numbers (1.10, more than 15 digits).
+    SELECT string_agg(format(CASE x WHEN spec ->> 'payload' THEN '%L, t.%I::text' ELSE '%L, t.%I' END, x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
     -- A timestamp without time zone is one of the table's own time zone.
     _silent := ARRAY(
         SELECT CASE WHEN _types ->> x.name = 'timestamp without time zone' THEN format('t.%I AT TIME ZONE %L', x.name, _zone)
@@ -126,6 +127,8 @@ DECLARE
                       || array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL);
     _plan   json;
     _bad    boolean := false;
+    _value  text;
+    _fits   boolean;
 BEGIN
     SELECT c.oid, c.relkind, c.reltuples, n.nspname INTO _table
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -174,13 +177,13 @@ BEGIN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (%s) is of type %s', _name, _each.name, _each.role, _each.type),
                 'it must be timestamp with time zone, or without one';
-        ELSIF _each.role = 'id' AND _table.relkind IN ('r', 'p') AND NOT EXISTS (
+        ELSIF _each.role = 'id' AND spec ->> 'action' <> 'alert' AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_index i
             WHERE i.indrelid = _table.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
               AND i.indkey[0] = _each.attnum) THEN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (id) is not unique by itself', _name, _each.name),
-                'name the column of the primary key, or of a unique index on one column';
+                'name the column of the primary key, or of a unique index on one column; without one people can be told: action = "alert"';
         ELSIF _each.role = 'status' THEN
             IF NOT (_each.typcategory IN ('S', 'E') OR _each.base IN ('smallint', 'integer', 'bigint')) THEN
                 _bad := true;
@@ -204,6 +207,25 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- What a rescue would write is held against the status's own checks; a check that fails for another reason tells by itself then.
+    IF NOT _bad AND spec ->> 'action' <> 'alert' THEN
+        FOR _each IN
+            SELECT k.conname, pg_get_expr(k.conbin, k.conrelid) AS rule, a.attname, format_type(a.atttypid, -1) AS type
+            FROM pg_catalog.pg_constraint k
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+            WHERE k.conrelid = _table.oid AND k.contype = 'c' AND a.attname = spec ->> 'status'
+        LOOP
+            FOREACH _value IN ARRAY array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL) LOOP
+                EXECUTE format('SELECT %s FROM (SELECT %L::%s AS %I) AS %I', _each.rule, _value, _each.type, _each.attname,
+                               spec ->> 'table') INTO _fits;
+                IF NOT _fits THEN
+                    _bad := true;
+                    RETURN QUERY SELECT 'error', format('%L is refused by the constraint %I of %s', _value, _each.conname, _name),
+                        'it demands: ' || _each.rule;
+                END IF;
+            END LOOP;
+        END LOOP;
+    END IF;
     IF spec ->> 'time_zone' IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_timezone_names z WHERE lower(z.name) = lower(spec ->> 'time_zone')) THEN
         _bad := true;
@@ -255,7 +277,8 @@ END
 $function$;
 
 -- The stale rows of a watched table, the longest silent first. `heartbeat` and `status` are what was read, for the
--- compare-and-set of rescue_watched; `earlier`: how often the row was rescued within the days that this is kept.
+-- compare-and-set of rescue_watched; `earlier`: how often the row was rescued within the days that this is kept. A time that no
+-- calendar has (-infinity, before the year 1) is told as none.
 CREATE OR REPLACE FUNCTION holdfast.find_watched(spec jsonb, max_rows integer)
 RETURNS TABLE (row_id text, status text, heartbeat text, silent_since timestamptz, columns jsonb, earlier bigint)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -264,7 +287,7 @@ SET jit = off
 AS $function$
 BEGIN
     RETURN QUERY EXECUTE format(
-        'SELECT f.*, (SELECT count(*) FROM holdfast.watch_rescues r WHERE r.watch = $1 AND r.row_id = f.row_id)'
+        'SELECT f.row_id, f.status, f.heartbeat, CASE WHEN f.silent_since > ''0001-01-03'' THEN f.silent_since END, f.columns, (SELECT count(*) FROM holdfast.watch_rescues r WHERE r.watch = $1 AND r.row_id = f.row_id)'
         ' FROM (%s ORDER BY 4 LIMIT $2) f ORDER BY f.silent_since', holdfast.watched_rows(spec))
     USING spec ->> 'name', max_rows;
 END
@@ -273,14 +296,18 @@ $function$;
 -- Take stale rows of a watched table back: their status, and nothing else of them, is changed where status and heartbeat are still
 -- what was read; what was done, and the message to send, is written in the same statement. A row that somebody holds locked is
 -- being worked at, and left. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
--- Returns the ids of those that were carried out.
-CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS SETOF uuid
+-- Returns those that were carried out, and those that the table `refused` (a constraint, a trigger), with the reason. A batch in
+-- which one is refused is halved until that is alone: it stops no other. Of reasons only those are told that hold no values.
+CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS TABLE (id uuid, refused text)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 SET jit = off
 AS $function$
 DECLARE
     _types jsonb;
+    _done  uuid[];
+    _half  integer := jsonb_array_length(rescues) / 2;
+    _why   text;
 BEGIN
     SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, -1)) INTO _types
     FROM pg_catalog.pg_attribute a
@@ -291,7 +318,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
             'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
     END IF;
-    RETURN QUERY EXECUTE format(
+    EXECUTE format(
         $query$
         WITH wanted AS MATERIALIZED (
             SELECT w.* FROM jsonb_to_recordset($1) AS w (id uuid, row_id text, status text, heartbeat text,
@@ -307,17 +334,31 @@ BEGIN
             FROM held h
             WHERE t.%1$I = h.key
             RETURNING h.id
+        ), written AS (
+            INSERT INTO holdfast.watch_rescues (id, watch, row_id, from_status, to_status, is_final, silent_since, rescued_at,
+                queue_url, entry, due_at)
+            SELECT w.id, $2, w.row_id, w.status, w.to_status, w.is_final, w.silent_since, (SELECT holdfast.clock()), w.queue_url,
+                   w.entry, (SELECT holdfast.clock())
+            FROM wanted w JOIN changed c ON c.id = w.id
+            RETURNING id
         )
-        INSERT INTO holdfast.watch_rescues (id, watch, row_id, from_status, to_status, is_final, silent_since, rescued_at,
-            queue_url, entry, due_at)
-        SELECT w.id, $2, w.row_id, w.status, w.to_status, w.is_final, w.silent_since, (SELECT holdfast.clock()), w.queue_url,
-               w.entry, (SELECT holdfast.clock())
-        FROM wanted w JOIN changed c ON c.id = w.id
-        RETURNING id
+        SELECT array_agg(id) FROM written
         $query$,
         spec ->> 'id', spec ->> 'schema', spec ->> 'table', _types ->> (spec ->> 'id'), spec ->> 'status',
         _types ->> (spec ->> 'status'), spec ->> 'heartbeat', _types ->> (spec ->> 'heartbeat'))
-    USING rescues, spec ->> 'name';
+    INTO _done USING rescues, spec ->> 'name';
+    RETURN QUERY SELECT d, NULL::text FROM unnest(_done) AS d;
+EXCEPTION WHEN integrity_constraint_violation OR data_exception OR raise_exception OR insufficient_privilege THEN
+    IF _half = 0 THEN
+        GET STACKED DIAGNOSTICS _why = MESSAGE_TEXT;
+        RETURN QUERY SELECT (rescues -> 0 ->> 'id')::uuid,
+            CASE WHEN left(SQLSTATE, 2) IN ('23', '42') THEN _why ELSE format('error %s of a type or a trigger', SQLSTATE) END;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT r.* FROM (
+        SELECT jsonb_agg(x.each) FROM jsonb_array_elements(rescues) WITH ORDINALITY AS x (each, place) GROUP BY x.place <= _half
+    ) AS h (part) CROSS JOIN LATERAL holdfast.rescue_watched(spec, h.part) AS r;
 END
 $function$;
 
@@ -354,8 +395,8 @@ BEGIN
 END
 $function$;
 
--- What a look at a watched table came to. `result`: {stale, rescued, given_up}, or {problem} where it could not be looked at, and
--- {advice} with both. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
+-- What a look at a watched table came to. `result`: {stale, rescued, given_up}; {problem} where it could not be looked at, or where
+-- it refused that rows be taken back; {advice}. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
 -- Returns what people are told by: since when nobody could look, what was rescued and given up within the hour, and the messages
 -- that could not be sent, since when.
 CREATE OR REPLACE FUNCTION holdfast.end_watch(name text, result jsonb)
@@ -534,6 +575,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', '67c06fef899066bd12f9eaa28aeca0837738759b4500333cd1776e0468a51af1');
+    VALUES (19, '019_watches', 'a1f7f39a994702fa57f94d96091f1451370e38da5bd2d26c4cd1ada996faf940');
 END
 $holdfast$;
