@@ -13,6 +13,7 @@ import pytest
 from holdfast.app import new_id
 from holdfast.core.incident import Pace
 from holdfast.core.watch import Watch, parse_watch
+from holdfast.errors import QueueUnavailable
 from holdfast.events import IncidentChanged, Sinks, WatchedRowRescued, WatchedTableLost
 from holdfast.postgres.health import health_part
 from holdfast.postgres.ledger import AsyncLedger
@@ -214,6 +215,40 @@ async def test_while_sqs_is_away_rows_are_queued_and_messages_wait_and_people_ar
     async with watching(database, parse_watch({**GIVEN, "queue_url": queue})) as (watcher, _):
         await watcher.step(everything=True)
     assert len(await messages(queue)) == 1
+
+
+async def test_a_queue_that_hangs_is_asked_once_a_step_and_no_table_waits_for_it(
+    database: str, jobs: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, hangs = list[int](), asyncio.Event()
+
+    async def silent(self: Sqs, url: str, entries: Any) -> dict[str, str]:
+        asked.append(len(entries))
+        if len(asked) > 1:
+            hangs.set()
+            await asyncio.Event().wait()
+        raise QueueUnavailable("SQS does not answer")
+
+    monkeypatch.setattr(Sqs, "send_entries", silent)
+    for _ in range(25):
+        add(jobs)
+    async with watching(database, parse_watch({**GIVEN, "queue_url": "http://127.0.0.1:9/1/q"})) as (watcher, _):
+        watcher._interval = 1.0
+        await watcher.step(everything=True)
+        assert asked == [10]
+        assert {each["error"] for each in rows(jobs, "SELECT error FROM holdfast.watch_rescues")} == {
+            "SQS does not answer"
+        }
+        advance(jobs, seconds(6))
+        running = asyncio.create_task(watcher.run())
+        await asyncio.wait_for(hangs.wait(), 10)
+        stuck = add(jobs)
+        advance(jobs, seconds(6))
+        async with asyncio.timeout(10):
+            while statuses(jobs)[stuck] != "pending":
+                await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_process_that_dies_after_sqs_has_answered_leaves_its_message_to_be_sent_again(

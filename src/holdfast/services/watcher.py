@@ -84,23 +84,27 @@ class Watcher:
         self.sender = WatchSender(ledger, sinks)
 
     async def run(self) -> None:
+        sending = asyncio.create_task(self.sender.run(max(self._interval, SHORTEST_TURN)))
         try:
             while True:
                 self._turned()
                 try:
-                    await self.step()
+                    await self.step(sends=False)
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("watched tables", str(error)))
                 except Exception:
                     _log.exception("the watcher failed in an unforeseen way, and goes on")
                 await asyncio.sleep(max(self._interval / 2, SHORTEST_TURN))
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             await self.sender.close()
 
-    async def step(self, *, everything: bool = False) -> dict[str, Looked | str]:
+    async def step(self, *, everything: bool = False, sends: bool = True) -> dict[str, Looked | str]:
         """Look at the tables whose turn it is (or at all), send what is to be sent, and tell of it.
 
-        Returns what each look came to, or why it could not be.
+        Returns what each look came to, or why it could not be. `sends`: whether it waits until messages are sent; else
+        the sender's own loop is woken.
         """
         due = await self._ledger.call(begin_watches(list(self._watches.values()), self._interval))
         due = list(self._watches) if everything else due
@@ -109,7 +113,10 @@ class Watcher:
         for name in due:
             looks[name] = await self._guarded_look(self._watches[name])
             found += await self._note(self._watches[name], looks[name])
-        await self.sender.step()
+        if sends:
+            await self.sender.step()
+        else:
+            self.sender.wake()
         if due:
             kinds = [watch_telling.STUCK, watch_telling.BLIND, watch_telling.UNSENT]
             # What is open about a table that was taken out of the settings is over: nobody watches it any more.
