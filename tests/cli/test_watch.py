@@ -34,6 +34,14 @@ def watch(database: str, folder: Path, *args: str) -> Answer:
     return holdfast("watch", *args, cwd=folder, DATABASE_URL=database)
 
 
+def test_statuses_of_camel_case_and_of_domains_are_discovered(database: str, conn: Session, tmp_path: Path) -> None:
+    conn.execute("SET search_path = public")
+    conn.execute("CREATE DOMAIN phase AS text CHECK (VALUE IN ('queued', 'running', 'failed'))")
+    conn.execute('CREATE TABLE runs (id int PRIMARY KEY, "runStatus" phase, "lastSeenAt" timestamp)')
+    (entry,) = tomllib.loads(watch(database, tmp_path, "discover").out)["watch"]
+    assert (entry["status"], entry["running"], entry["heartbeat"]) == ("runStatus", ["running"], "lastSeenAt")
+
+
 def test_what_discover_proposes_is_checked_tried_and_carried_out(database: str, conn: Session, folder: Path) -> None:
     proposed = watch(database, folder, "discover").out
     entries = tomllib.loads(proposed)["watch"]
