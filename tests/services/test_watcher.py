@@ -200,6 +200,27 @@ async def test_a_worker_that_claims_without_a_heartbeat_is_given_its_time(
     assert statuses(jobs) == {stuck: "pending"}
 
 
+async def test_a_row_that_was_taken_back_and_claimed_since_the_look_is_left(database: str, jobs: Session) -> None:
+    stuck = add(jobs)
+    watch = parse_watch({**GIVEN, "action": "mark"})
+    async with watching(database, watch) as (watcher, _):
+        call = watcher._ledger.call
+
+        async def slow(given: Any, **options: Any) -> Any:
+            if given.name == "rescue_watched":
+                watcher._ledger.call = call  # type: ignore[method-assign]
+                async with watching(database, watch) as (quicker, _):
+                    await quicker.step(everything=True)
+                jobs.execute("UPDATE jobs SET status = 'processing'")
+            return await call(given, **options)
+
+        watcher._ledger.call = slow  # type: ignore[method-assign]
+        (looked,) = (await watcher.step(everything=True)).values()
+    assert isinstance(looked, Looked)
+    assert not looked.rescues
+    assert statuses(jobs) == {stuck: "processing"}
+
+
 async def test_while_sqs_is_away_rows_are_queued_and_messages_wait_and_people_are_told(
     database: str, jobs: Session, queue: str
 ) -> None:

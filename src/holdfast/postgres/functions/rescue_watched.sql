@@ -1,6 +1,7 @@
 -- Take stale rows of a watched table back: their status, and nothing else of them, is changed where status and heartbeat are still
 -- what was read; what was done, and the message to send, is written in the same statement. A row that somebody holds locked is
--- being worked at, and left. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
+-- being worked at, and left; so is one that another look took back meanwhile: whoever claimed it since, without a heartbeat, has
+-- its time. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
 -- Returns those that were carried out, and those that the table `refused` (a constraint, a trigger), with the reason. A batch in
 -- which one is refused is halved until that is alone: it stops no other. Of reasons only those are told that hold no values.
 CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS TABLE (id uuid, refused text)
@@ -32,6 +33,8 @@ BEGIN
             SELECT t.%1$I AS key, w.id, w.to_status
             FROM wanted w JOIN %2$I.%3$I AS t ON t.%1$I = w.row_id::%4$s
             WHERE t.%5$I = w.status::%6$s AND t.%7$I IS NOT DISTINCT FROM w.heartbeat::%8$s
+              AND NOT EXISTS (SELECT FROM holdfast.watch_rescues r
+                              WHERE r.watch = $2 AND r.row_id = w.row_id AND r.rescued_at > (SELECT holdfast.clock()) - $3)
             ORDER BY t.%1$I
             FOR UPDATE OF t SKIP LOCKED
         ), changed AS (
@@ -51,7 +54,7 @@ BEGIN
         $query$,
         spec ->> 'id', spec ->> 'schema', spec ->> 'table', _types ->> (spec ->> 'id'), spec ->> 'status',
         _types ->> (spec ->> 'status'), spec ->> 'heartbeat', _types ->> (spec ->> 'heartbeat'))
-    INTO _done USING rescues, spec ->> 'name';
+    INTO _done USING rescues, spec ->> 'name', make_interval(secs => (spec ->> 'stale_after')::float8);
     RETURN QUERY SELECT d, NULL::text FROM unnest(_done) AS d;
 EXCEPTION WHEN integrity_constraint_violation OR data_exception OR raise_exception OR insufficient_privilege THEN
     IF _half = 0 THEN

@@ -129,6 +129,7 @@ DECLARE
     _bad    boolean := false;
     _value  text;
     _fits   boolean;
+    _epoch  timestamptz := 'epoch';
 BEGIN
     SELECT c.oid, c.relkind, c.reltuples, n.nspname INTO _table
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -226,11 +227,13 @@ BEGIN
             END LOOP;
         END LOOP;
     END IF;
-    IF spec ->> 'time_zone' IS NOT NULL AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_timezone_names z WHERE lower(z.name) = lower(spec ->> 'time_zone')) THEN
+    BEGIN
+        -- Asked by a try: to read pg_timezone_names takes half a second.
+        PERFORM _epoch AT TIME ZONE coalesce(spec ->> 'time_zone', 'UTC');
+    EXCEPTION WHEN invalid_parameter_value THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('%L is no time zone that Postgres knows', spec ->> 'time_zone'), 'for example Europe/Berlin';
-    END IF;
+    END;
     -- A policy of `true` hides nothing, as long as no restrictive one is there as well; of any other it cannot be known.
     IF row_security_active(_table.oid) AND EXISTS (
         SELECT FROM unnest(CASE WHEN spec ->> 'action' = 'alert' THEN '{r}'::"char"[] ELSE '{r,w}'::"char"[] END) AS x (command)
@@ -295,7 +298,8 @@ $function$;
 
 -- Take stale rows of a watched table back: their status, and nothing else of them, is changed where status and heartbeat are still
 -- what was read; what was done, and the message to send, is written in the same statement. A row that somebody holds locked is
--- being worked at, and left. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
+-- being worked at, and left; so is one that another look took back meanwhile: whoever claimed it since, without a heartbeat, has
+-- its time. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
 -- Returns those that were carried out, and those that the table `refused` (a constraint, a trigger), with the reason. A batch in
 -- which one is refused is halved until that is alone: it stops no other. Of reasons only those are told that hold no values.
 CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS TABLE (id uuid, refused text)
@@ -327,6 +331,8 @@ BEGIN
             SELECT t.%1$I AS key, w.id, w.to_status
             FROM wanted w JOIN %2$I.%3$I AS t ON t.%1$I = w.row_id::%4$s
             WHERE t.%5$I = w.status::%6$s AND t.%7$I IS NOT DISTINCT FROM w.heartbeat::%8$s
+              AND NOT EXISTS (SELECT FROM holdfast.watch_rescues r
+                              WHERE r.watch = $2 AND r.row_id = w.row_id AND r.rescued_at > (SELECT holdfast.clock()) - $3)
             ORDER BY t.%1$I
             FOR UPDATE OF t SKIP LOCKED
         ), changed AS (
@@ -346,7 +352,7 @@ BEGIN
         $query$,
         spec ->> 'id', spec ->> 'schema', spec ->> 'table', _types ->> (spec ->> 'id'), spec ->> 'status',
         _types ->> (spec ->> 'status'), spec ->> 'heartbeat', _types ->> (spec ->> 'heartbeat'))
-    INTO _done USING rescues, spec ->> 'name';
+    INTO _done USING rescues, spec ->> 'name', make_interval(secs => (spec ->> 'stale_after')::float8);
     RETURN QUERY SELECT d, NULL::text FROM unnest(_done) AS d;
 EXCEPTION WHEN integrity_constraint_violation OR data_exception OR raise_exception OR insufficient_privilege THEN
     IF _half = 0 THEN
@@ -575,6 +581,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', '0e43b87d2cf646faa8f97c9368975fc0a91fa5c0ebe38b8d4af0d1a2b2123b46');
+    VALUES (19, '019_watches', '43e1e41e0e72691fac1f878eb527daeeb0de6f235be15baa7b8b43c3b85f7d05');
 END
 $holdfast$;
