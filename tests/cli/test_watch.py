@@ -87,3 +87,20 @@ def test_what_does_not_fit_is_told_and_ends_with_an_error(database: str, folder:
     assert swept.code == 1
     assert "exports: cannot be looked at: public.exports has no column beat" in swept.out
     assert "no [[watch]] is called 'x'; there is exports" in watch(database, folder, "check", "x").err
+
+
+def test_a_table_that_was_taken_out_is_forgotten_with_what_is_open_about_it(
+    database: str, conn: Session, folder: Path
+) -> None:
+    entry = '[[watch]]\ntable = "exports"\nstatus = "state"\nheartbeat = "heartbeat_at"\nrunning = "processing"\n'
+    (folder / "holdfast.toml").write_text(entry)
+    assert watch(database, folder, "sweep").code == 0
+    assert [each["status"] for each in rows(conn, "SELECT status FROM holdfast.incidents")] == ["open"]
+    refused = watch(database, folder, "forget", "exports")
+    assert (refused.code, "is still watched; take its [[watch]] out" in refused.err) == (2, True)
+
+    (folder / "holdfast.toml").unlink()
+    assert watch(database, folder, "forget", "exports").out == "exports is forgotten\n"
+    assert [each["status"] for each in rows(conn, "SELECT status FROM holdfast.incidents")] == ["resolved"]
+    assert rows(conn, "SELECT name FROM holdfast.watches") == []
+    assert "no table is watched as 'exports'" in watch(database, folder, "forget", "exports").err

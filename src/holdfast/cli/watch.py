@@ -14,6 +14,7 @@ from holdfast.cli.service import require_sqs
 from holdfast.config import Settings
 from holdfast.core import telling
 from holdfast.core.discovery import Candidate, as_toml, propose
+from holdfast.core.incident import Pace
 from holdfast.core.watch import StaleRow, Watch
 from holdfast.errors import ConfigurationError
 from holdfast.events import Sinks
@@ -87,6 +88,22 @@ def check(
 
 
 @watch.command()
+def forget(name: str, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """A table was taken out of the settings: nobody misses looks at it, and what is open about it is over."""
+    settings = read_settings(database_url, data_dir)
+    if name in {each.name for each in settings.watch}:
+        raise ConfigurationError(f"{name!r} is still watched; take its [[watch]] out of holdfast.toml first")
+    database = open_database(settings)
+    try:
+        known = asyncio.run(_forget(database.dsn, name))
+    finally:
+        database.release()
+    if not known:
+        raise ConfigurationError(f"no table is watched as {name!r}; see: holdfast watch list")
+    show(f"{clean(name)} is forgotten")
+
+
+@watch.command()
 def sweep(
     *,
     names: Names = None,
@@ -111,6 +128,16 @@ def sweep(
         for each in watches:
             _show(each, looks[each.name], dry=dry_run)
     raise typer.Exit(1 if failed else 0)
+
+
+async def _forget(dsn: str, name: str) -> bool:
+    ledger = AsyncLedger(dsn, name="holdfast watch")
+    try:
+        at_once = Pace(clean_looks=1, calm=0.0, longest_calm=0.0)
+        watcher = Watcher(ledger, [], [LogChannel.name], Sinks([]), interval=0.0, new_id=new_id, pace=at_once)
+        return await watcher.forget(name)
+    finally:
+        await ledger.close()
 
 
 async def _sweep(dsn: str, watches: list[Watch], interval: float, *, dry: bool) -> dict[str, Looked | str]:

@@ -6,7 +6,7 @@ from holdfast.core.incident import Finding
 from holdfast.core.telling import many
 from holdfast.core.watch import Watch
 
-STUCK, BLIND, UNSENT = "watched_rows_stuck", "watch_blind", "watch_unsent"
+STUCK, BLIND, UNSENT = KINDS = ("watched_rows_stuck", "watch_blind", "watch_unsent")
 
 
 def stuck(watch: Watch, stale: int, rescued: int, given_up: int) -> Finding | None:

@@ -150,6 +150,11 @@ def list_watches(most: int = 100, *, abandoned: bool = False) -> Call[WatchLine]
     return Call("list_watches", text, (most, abandoned), WatchLine)
 
 
+def forget_watch(name: str) -> Call[str]:
+    """A watched table was taken out of the settings; its name, where it was known."""
+    return Call("forget_watch", "SELECT holdfast.forget_watch(%s)", (name,), str)
+
+
 def take_watch_messages(most: int, lease: float) -> Call[WatchMessage]:
     """Messages to send now; `lease` in seconds."""
     text = "SELECT id, watch, row_id, queue_url, entry, attempts FROM holdfast.take_watch_messages(%s, %s::interval)"

@@ -25,6 +25,7 @@ from holdfast.postgres.watches import (
     end_watch,
     examine_watch,
     find_watched,
+    forget_watch,
     list_watches,
     rescue_watched,
 )
@@ -118,11 +119,17 @@ class Watcher:
         else:
             self.sender.wake()
         if due:
-            kinds = [watch_telling.STUCK, watch_telling.BLIND, watch_telling.UNSENT]
+            kinds = watch_telling.KINDS
             # What is open about a table that was taken out of the settings is over: nobody watches it any more.
             left = {each.name for each in await self._ledger.call(list_watches(abandoned=True))}
             await self._book.fold(found, kinds, {kind: {*due, *left} for kind in kinds})
         return looks
+
+    async def forget(self, name: str) -> bool:
+        """Nobody watches it any more, and what is open about it is over; whether it was known."""
+        known = await self._ledger.call(forget_watch(name))
+        await self._book.fold([], watch_telling.KINDS, {kind: {name} for kind in watch_telling.KINDS})
+        return bool(known)
 
     async def _guarded_look(self, watch: Watch) -> Looked | str:
         try:

@@ -467,6 +467,15 @@ BEGIN
 END
 $function$;
 
+-- A watched table was taken out of the settings: nobody misses the looks at it from now on. What was done to its rows is kept its
+-- time, and messages that wait are sent. A process that still watches it brings it back with its next look.
+CREATE OR REPLACE FUNCTION holdfast.forget_watch(name text) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DELETE FROM holdfast.watches AS k WHERE k.name = forget_watch.name RETURNING k.name;
+$function$;
+
 -- Messages of rescued rows that are to be sent now, the oldest first; whoever takes them has `lease` to send them, then they are
 -- due again. `attempts` counts this one.
 CREATE OR REPLACE FUNCTION holdfast.take_watch_messages(max_rows integer, lease interval)
@@ -573,7 +582,7 @@ BEGIN
 END
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['examine_watch', 'find_watched', 'rescue_watched', 'begin_watches', 'end_watch', 'list_watches', 'take_watch_messages', 'settle_watch_messages', 'discover_tables']);
+SELECT holdfast.expose_functions(ARRAY['examine_watch', 'find_watched', 'rescue_watched', 'begin_watches', 'end_watch', 'list_watches', 'forget_watch', 'take_watch_messages', 'settle_watch_messages', 'discover_tables']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -581,6 +590,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', '43e1e41e0e72691fac1f878eb527daeeb0de6f235be15baa7b8b43c3b85f7d05');
+    VALUES (19, '019_watches', 'f2885f95379b975a7492ca750d82e301b14de792dd043eeece066e578d42565b');
 END
 $holdfast$;
