@@ -200,7 +200,9 @@ async def test_a_worker_that_claims_without_a_heartbeat_is_given_its_time(
     assert statuses(jobs) == {stuck: "pending"}
 
 
-async def test_a_row_that_was_taken_back_and_claimed_since_the_look_is_left(database: str, jobs: Session) -> None:
+async def test_a_row_that_was_taken_back_and_claimed_since_the_look_is_left(
+    database: str, jobs: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stuck = add(jobs)
     watch = parse_watch({**GIVEN, "action": "mark"})
     async with watching(database, watch) as (watcher, _):
@@ -208,13 +210,13 @@ async def test_a_row_that_was_taken_back_and_claimed_since_the_look_is_left(data
 
         async def slow(given: Any, **options: Any) -> Any:
             if given.name == "rescue_watched":
-                watcher._ledger.call = call  # type: ignore[method-assign]
+                monkeypatch.undo()
                 async with watching(database, watch) as (quicker, _):
                     await quicker.step(everything=True)
                 jobs.execute("UPDATE jobs SET status = 'processing'")
             return await call(given, **options)
 
-        watcher._ledger.call = slow  # type: ignore[method-assign]
+        monkeypatch.setattr(watcher._ledger, "call", slow)
         (looked,) = (await watcher.step(everything=True)).values()
     assert isinstance(looked, Looked)
     assert not looked.rescues
