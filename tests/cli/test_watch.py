@@ -104,3 +104,12 @@ def test_a_table_that_was_taken_out_is_forgotten_with_what_is_open_about_it(
     assert [each["status"] for each in rows(conn, "SELECT status FROM holdfast.incidents")] == ["resolved"]
     assert rows(conn, "SELECT name FROM holdfast.watches") == []
     assert "no table is watched as 'exports'" in watch(database, folder, "forget", "exports").err
+
+
+def test_a_dry_run_says_that_there_may_be_more_than_it_looked_at(database: str, conn: Session, folder: Path) -> None:
+    entry = '[[watch]]\ntable = "exports"\nstatus = "state"\nheartbeat = "heartbeat_at"\nrunning = "processing"\n'
+    (folder / "holdfast.toml").write_text(entry)
+    conn.execute(
+        "INSERT INTO exports SELECT n, 'processing', now() - interval '1 day' FROM generate_series(10, 1100) n"
+    )
+    assert "exports: 1,000 stuck rows or more, left alone\n  " in watch(database, folder, "sweep", "--dry-run").out

@@ -21,7 +21,7 @@ from holdfast.events import Sinks
 from holdfast.notify.log import LogChannel
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.watches import Problem, discover_tables, examine_watch, list_watches
-from holdfast.services.watcher import Looked, Watcher
+from holdfast.services.watcher import MOST, Looked, Watcher
 
 watch = typer.Typer(help="Tables of your own: find the stuck jobs in them.", no_args_is_help=True)
 
@@ -176,7 +176,7 @@ def _show(watch: Watch, looked: Looked | str, *, dry: bool) -> None:
         show(Text(f"{clean(watch.name)}: cannot be looked at: {clean(looked)}", "red"))
         return
     does = "would become" if dry else "became"
-    found = telling.many(len(looked.rows), "stuck row")
+    found = telling.many(len(looked.rows), "stuck row") + (" or more" if len(looked.rows) == MOST else "")
     show(f"{clean(watch.name)}: {found}" + (", left alone" if watch.action == "alert" else ""))
     if watch.action == "alert":
         _show_rows(looked.rows)
