@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from holdfast.core.access import Permission
 from holdfast.web import health, metrics
-from holdfast.web.api import fleet, jobs, keys, operations
+from holdfast.web.api import fleet, incidents, jobs, keys, letters, operations
 from holdfast.web.auth import Authenticate, identity_of, require
 from holdfast.web.dashboard import mount_dashboard
 from holdfast.web.dashboard.pages.sign_in import SIGN_IN
@@ -62,8 +62,10 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.holdfast = services
     app.state.metrics = metrics.registries(services)
     install(app)
-    for router in (health.router, metrics.router, jobs.router, fleet.router, operations.router, keys.router):
-        app.include_router(router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    for part in (jobs, fleet, operations, letters, incidents, keys):
+        app.include_router(part.router)
 
     @app.get("/api/openapi.json", dependencies=[Depends(require(Permission.DESCRIBE))], include_in_schema=False)
     async def openapi() -> JSONResponse:

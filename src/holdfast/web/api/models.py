@@ -4,10 +4,20 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
 
 from holdfast.core.job import DUE_YEARS, EARLIEST, LATEST
-from holdfast.core.payload import is_storable
+from holdfast.core.payload import encode, is_storable
 
 
 def _storable(text: str) -> str:
@@ -16,10 +26,22 @@ def _storable(text: str) -> str:
     return text
 
 
+def _findable(document: dict[str, Any]) -> dict[str, Any]:
+    encode(document, what="it", max_bytes=100_000)
+    return document
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable)]
+Note = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_storable)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
 MOST_JOBS = 1000
 TEN_YEARS = 10 * 366 * 86400
+
+
+#: What arguments must contain.
+Contained = Annotated[dict[str, Any], AfterValidator(_findable)]
+CONTAINED: TypeAdapter[dict[str, Any]] = TypeAdapter(Contained)
 
 
 class Strict(BaseModel):
