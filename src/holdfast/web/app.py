@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
@@ -14,6 +15,7 @@ from holdfast.web.auth import Authenticate, identity_of, require
 from holdfast.web.dashboard import mount_dashboard
 from holdfast.web.dashboard.pages.sign_in import SIGN_IN
 from holdfast.web.dashboard.stream import STREAM
+from holdfast.web.description import describe
 from holdfast.web.door import Door
 from holdfast.web.intake import Intake
 from holdfast.web.problems import install
@@ -38,6 +40,13 @@ class Exempt(Collection[str]):
         return len(EXEMPT)
 
 
+class Api(FastAPI):
+    """Describes itself as it answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        return self.openapi_schema or describe(super().openapi())
+
+
 def create_app(services: ApiServices) -> FastAPI:
     """The application; the services are its own from now on. It answers whether or not the ledger does."""
 
@@ -49,7 +58,7 @@ def create_app(services: ApiServices) -> FastAPI:
         finally:
             await services.stop()
 
-    app = FastAPI(
+    app = Api(
         title="Holdfast",
         version=version("holdfast"),
         description=_ABOUT,
@@ -90,6 +99,7 @@ def create_app(services: ApiServices) -> FastAPI:
         Authenticate,
         ring=services.ring,
         sessions=services.sessions,
+        issuer=services.issuer,
         is_private=settings.is_private,
         trusted=settings.trusted_proxies,
         prompt=EXEMPT,
