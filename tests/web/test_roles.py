@@ -167,6 +167,7 @@ async def test_in_read_only_mode_nobody_changes_anything(database: str, conn: Se
         ({"Sec-Fetch-Site": "none"}, False),
         ({"Origin": "http://localhost:9000"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": "http://["}, False),
         ({}, False),
     ],
 )

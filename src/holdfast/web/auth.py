@@ -27,7 +27,7 @@ from holdfast.services.keyring import Key, KeyRing
 from holdfast.services.sessions import Session, Sessions
 from holdfast.web.cookies import session_text
 from holdfast.web.identity import Identify, Network
-from holdfast.web.origin import is_from_this_site
+from holdfast.web.origin import is_from_this_site, names
 from holdfast.web.problems import Problem, unavailable
 from holdfast.web.services import services_of
 
@@ -220,8 +220,16 @@ def _is_from_here(scope: Scope) -> bool:
         and _is_loopback(peer[0])
         and _is_loopback(_host_name(headers.get(b"host", "")))
         and not any(name in headers for name in _FORWARDED)
-        and headers.get(b"sec-fetch-site", "none") in ("none", "same-origin")
+        and _is_no_other_site(headers)
     )
+
+
+def _is_no_other_site(headers: dict[bytes, str]) -> bool:
+    """Programs say nothing; browsers say which site asks, older ones at least with what may change something."""
+    site = headers.get(b"sec-fetch-site")
+    if site is None and b"origin" in headers:
+        return names(headers[b"origin"], headers.get(b"host", ""))
+    return site in (None, "none", "same-origin")
 
 
 def _host_name(host: str) -> str:
