@@ -79,6 +79,16 @@ async def test_every_dead_letter_is_meant_only_if_that_is_said_alone(api: Api, w
         assert '{"all": true}' in answer.text.replace("\\", "")
 
 
+@pytest.mark.parametrize("wanted", [{"all": 1}, {"older": True}, {"older": "60"}, {"newer": 60, "fingerprint": 5}])
+async def test_nothing_is_taken_for_something_else_that_it_is_not(
+    api: Api, conn: Session, wanted: dict[str, object]
+) -> None:
+    dead(conn, 1)
+    answer = await api.client.post("/api/dead-letters/discard", json={"filter": wanted, "reason": "x"})
+    assert answer.status_code == 422
+    assert len((await api.client.get("/api/dead-letters")).json()["letters"]) == 1
+
+
 async def test_an_incident_is_taken_on_and_silenced(api: Api, conn: Session) -> None:
     id = new_id()
     conn.execute(

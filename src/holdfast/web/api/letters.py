@@ -13,7 +13,7 @@ from holdfast.core.access import Permission
 from holdfast.postgres import redrives
 from holdfast.postgres.redrives import Frozen, LetterCause, LetterFilter, LetterLine, RedriveLine, RedriveOptions
 from holdfast.web.api.access import Acting, Looking, Services, json_only
-from holdfast.web.api.models import TEN_YEARS, Name, Note, Strict, Text
+from holdfast.web.api.models import TEN_YEARS, Id, Name, Note, Strict, Text
 from holdfast.web.auditing import audit_call
 from holdfast.web.auth import Caller
 from holdfast.web.problems import Problem
@@ -47,7 +47,7 @@ class Which(Strict):
     `all`: every one, to be said in so many words.
     """
 
-    ids: list[UUID] | None = Field(None, min_length=1, max_length=1000)
+    ids: list[Id] | None = Field(None, min_length=1, max_length=1000)
     fingerprint: Text | None = None
     queue: Text | None = None
     source: Literal["job", "sqs"] | None = None
@@ -77,7 +77,7 @@ class NewRedrive(Strict):
     """
 
     filter: Which
-    id: UUID | None = None
+    id: Id | None = None
     note: Note | None = None
     canary: int = Field(0, ge=0, le=10_000)
     canary_wait: float = Field(300.0, ge=0, le=86_400, description="seconds that the first ones are watched")

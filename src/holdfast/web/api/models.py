@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -44,8 +45,20 @@ Contained = Annotated[dict[str, Any], AfterValidator(_findable)]
 CONTAINED: TypeAdapter[dict[str, Any]] = TypeAdapter(Contained)
 
 
+def _written_out(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("it must be text, as 2026-01-31T08:00:00Z")
+    return value
+
+
+Id = Annotated[UUID, Field(strict=False)]
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """What somebody sends: nothing unknown, and nothing taken for something else (true is no number, "1" neither)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Retry(Strict):
@@ -76,7 +89,7 @@ class NewJob(Strict):
     args: dict[str, Any] = Field(default_factory=dict)
     queue: Name | None = None
     priority: int | None = Field(None, ge=-1000, le=1000, description="-1000 is first")
-    run_at: AwareDatetime | None = None
+    run_at: Time | None = None
     delay: float | None = Field(None, ge=0, le=TEN_YEARS, description="seconds")
     unique_key: Name | None = None
     group_key: Name | None = None
