@@ -81,11 +81,11 @@ def create_app(services: ApiServices) -> FastAPI:
         """This API, described (OpenAPI 3.1)."""
         return JSONResponse(app.openapi())
 
-    mount_dashboard(app, services)
+    refuse = mount_dashboard(app, services)
 
     # The last one added is the first to see a request.
     settings = services.settings
-    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN})
+    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN}, refuse=refuse)
     app.add_middleware(
         RateLimitMiddleware,
         limiter=services.limiter,
