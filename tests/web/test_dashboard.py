@@ -7,12 +7,11 @@ import httpx
 import pytest
 
 from holdfast.core.redaction import MASK, redact
-from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.web.dashboard.assets import assets
 from holdfast.web.dashboard.filters import parse_args
 from holdfast.web.problems import Problem
 from tests.support import Session, enqueue
-from tests.web.support import Api, api_over, frozen
+from tests.web.support import Api
 
 STATIC = files("holdfast.web.dashboard") / "static"
 
@@ -105,16 +104,3 @@ def test_secrets_are_masked_wherever_they_stand() -> None:
     assert redact([{"userPassword": "x", "deep": {"x-api-key": ["k"], "n": 1}}]) == [
         {"userPassword": MASK, "deep": {"x-api-key": MASK, "n": 1}}
     ]
-
-
-async def test_with_postgres_stopped_a_page_says_so_as_a_page(own_server: EmbeddedPostgres) -> None:
-    async with api_over(own_server.dsn, timeout=0.3, limiter_deadline=0.05) as api:
-        await api.client.get("/dashboard/queues")
-        with frozen(own_server):
-            page = await api.client.get("/dashboard/queues")
-            told = await api.client.get("/api/queues")
-    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
-    assert "The ledger does not answer" in page.text
-    assert 'href="./jobs"' in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert (told.status_code, told.headers["content-type"]) == (503, "application/problem+json")
