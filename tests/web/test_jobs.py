@@ -375,3 +375,11 @@ async def test_with_postgres_stopped_a_page_says_so_as_a_page(own_server: Embedd
     assert 'href="./jobs"' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert (told.status_code, told.headers["content-type"]) == (503, "application/problem+json")
+
+
+async def test_a_number_that_python_does_not_read_is_shown_as_text(api: Api, conn: Session) -> None:
+    id = enqueue(conn)
+    conn.execute("""UPDATE holdfast.jobs SET args = format('{"n": 1%s}', repeat('0', 5000))::jsonb""")
+    found = await api.client.get(f"/api/jobs/{id}")
+    assert found.json()["args"] == {"n": "1" + "0" * 5000}
+    assert (await api.client.get(f"/dashboard/jobs/{id}")).status_code == 200
