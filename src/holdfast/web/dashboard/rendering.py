@@ -27,8 +27,8 @@ from holdfast.web.services import ApiServices, services_of
 #: Characters of a payload that a page shows.
 MOST_SHOWN = 65_536
 
-#: A name's parts, each with the mark that ends it.
-_PARTS = re.compile(r"[^._:/-]*[._:/-]+|[^._:/-]+")
+#: Between a name's parts: after the mark that ends one, and before a capital letter.
+_SEAM = re.compile(r"(?<=[._:/-])(?=[^._:/-])|(?<=[a-z0-9])(?=[A-Z])")
 
 #: The pages, in the order of the menu: name, path, icon.
 MENU = (
@@ -168,10 +168,10 @@ def time_tag(then: datetime | None, now: datetime) -> Markup:
 def foldable(name: str) -> Markup:
     """A name that breaks between its parts where it has no room, and in mid-word only where a part alone has none.
 
-    >>> foldable("shop.tasks.send_mail")
-    Markup('shop.<wbr>tasks.<wbr>send_<wbr>mail')
+    >>> foldable("shop.send_mail"), foldable("PaymentDeclined")
+    (Markup('shop.<wbr>send_<wbr>mail'), Markup('Payment<wbr>Declined'))
     """
-    return Markup("<wbr>").join(_PARTS.findall(name))
+    return Markup("<wbr>").join(_SEAM.split(name))
 
 
 def pretty(value: Any, services: ApiServices) -> str:
