@@ -32,7 +32,7 @@ _LEVELS: dict[type[object], int] = {
     events.WorkerMarkedGone: logging.WARNING,
 }
 _MOST = 300
-#: What is tried again and again, and fails each time while an outage lasts; seconds between two lines about one of them.
+#: What is tried again and again, and fails each time while an outage lasts; seconds between two lines about one.
 _REPEATED = (events.LedgerLost, events.QueueLost)
 _AGAIN = 30.0
 
@@ -49,8 +49,8 @@ def quieten() -> None:
 class LogSink:
     """One line an event: its name in words, then its fields.
 
-    Of calls that fail over and over the first is a line, and then one each 30 s, with how many there were in between: an
-    outage of a night fills no disk.
+    Of calls that fail over and over the first is a line, and then one each 30 s, with how many there were in between:
+    an outage of a night fills no disk.
     """
 
     def __init__(self, logger: logging.Logger | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
