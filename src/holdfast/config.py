@@ -40,10 +40,13 @@ TOML_FILE = "holdfast.toml"
 ENV_FILE = ".env"
 #: Ten years, in seconds.
 LONGEST = 10 * 366 * 86400.0
+#: Characters of a secret that tokens are signed with: as many bits as their hash has (RFC 7518, 3.2).
+LEAST_SECRET = 32
 
 #: Settings whose values are never shown.
 SECRETS = frozenset(
     {
+        "jwt_secret",
         "database_url",
         "api_key",
         "slack_webhook_url",
@@ -131,6 +134,20 @@ class Settings(BaseModel):
         (),
         description="Networks of your proxies (10.0.0.0/8, comma-separated): behind them a caller is who"
         " X-Forwarded-For says.",
+    )
+    jwt_issuer: str | None = Field(
+        None,
+        description="Whose tokens (JWT) the API takes beside keys: the issuer, as `iss` names it, for example"
+        " https://ID.supabase.co/auth/v1; its public keys are read below it.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="The secret that such tokens are signed with (HS256), where the issuer publishes no keys."
+    )
+    jwt_audience: str = Field("authenticated", min_length=1, description="For whom such tokens must be (`aud`).")
+    jwt_claim: str = Field(
+        "app_metadata.holdfast_role",
+        description="The path of the claim that names the role: viewer, operator, submitter or admin. It must be one"
+        " that users cannot write.",
     )
     run_dir: Path | None = Field(
         None, description="Where a service answers `holdfast probe`; by default below XDG_RUNTIME_DIR or /tmp."
@@ -390,6 +407,28 @@ class Settings(BaseModel):
             raise ValueError("keys travel to this address: beyond this machine it must begin with https://")
         return _with_a_port(value)
 
+    @field_validator("jwt_issuer")
+    @classmethod
+    def _is_safe_issuer(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://localhost")
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
+            return value
+        raise ValueError("it must begin with https://, for example https://abcdefghijklmnopqrst.supabase.co/auth/v1")
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < LEAST_SECRET:
+            raise ValueError(f"it must have {LEAST_SECRET} characters or more, else it can be guessed")
+        return value
+
+    @field_validator("jwt_claim")
+    @classmethod
+    def _is_not_for_users(cls, value: str) -> str:
+        if not value or value.split(".", maxsplit=1)[0] in ("user_metadata", "raw_user_meta_data"):
+            raise ValueError("it must be a claim that users cannot write themselves, as app_metadata.holdfast_role")
+        return value
+
     @field_validator("url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -436,6 +475,11 @@ class Settings(BaseModel):
     def bell_routes(self) -> BellRoutes:
         """Which queue of SQS is rung for which queue."""
         return BellRoutes(self.sqs_queue_url, self.bell_queues)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the API takes tokens of an issuer beside keys."""
+        return bool(self.jwt_issuer or self.jwt_secret)
 
     def alert_addresses(self) -> Addresses:
         """Where incidents are told."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -25,6 +26,9 @@ from holdfast.web.services import ApiServices, services_of
 
 #: Characters of a payload that a page shows.
 MOST_SHOWN = 65_536
+
+#: Between a name's parts: after the mark that ends one, and before a capital letter.
+_SEAM = re.compile(r"(?<=[._:/-])(?=[^._:/-])|(?<=[a-z0-9])(?=[A-Z])")
 
 #: The pages, in the order of the menu: name, path, icon.
 MENU = (
@@ -57,6 +61,7 @@ def environment() -> Environment:
         "number": words.number,
         "span": words.span,
         "clock": words.clock,
+        "foldable": foldable,
         "iso": words.iso,
         "moment": words.moment,
         "percent": words.percent,
@@ -158,6 +163,15 @@ def time_tag(then: datetime | None, now: datetime) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         words.iso(then), words.clock(then), words.relative(then, now)
     )
+
+
+def foldable(name: str) -> Markup:
+    """A name that breaks between its parts where it has no room, and in mid-word only where a part alone has none.
+
+    >>> foldable("shop.send_mail"), foldable("PaymentDeclined")
+    (Markup('shop.<wbr>send_<wbr>mail'), Markup('Payment<wbr>Declined'))
+    """
+    return Markup("<wbr>").join(_SEAM.split(name))
 
 
 def pretty(value: Any, services: ApiServices) -> str:
