@@ -257,7 +257,7 @@ SAMPLES = (
 
 def samples() -> dict[str, tuple[str, Told]]:
     """One of each kind and an end, by kind: (reason, content). Each says that it is a test."""
-    group = LetterGroup("Sample:0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
+    group = LetterGroup("Sample:1-0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
     expires = expiring("sample-dlq", 3 * 3600.0)
     findings = [
         letters(group),
