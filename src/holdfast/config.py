@@ -191,6 +191,13 @@ class Settings(BaseModel):
         description="Dead-letter queues, by name, comma-separated, whose messages are moved into the ledger: kept there"
         " whole, then deleted from SQS. Of others copies are kept, and nothing is deleted.",
     )
+    dlq_identity: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="The attribute, or field of a JSON body, that says which job a dead letter is about: what comes"
+        " back under it is the same one. By default job_id, jobId, JobId or holdfast_job_id.",
+    )
     watch: tuple[Watch, ...] = Field(
         (),
         description="Tables of your own whose stuck jobs are found: in holdfast.toml a table [[watch]] for each;"

@@ -170,7 +170,9 @@ class Redriver:
 
     async def _take_out(self, sqs: Sqs, url: str, redrive: Redrive, messages: Sequence[MessageToSend]) -> None:
         """Into the ledger with those that are still in their queue: from there they are sent, at another step."""
-        keeping = Keeping(self._ledger, queue_name(url), self._new_id, only={each.key for each in messages})
+        meant = {each.key for each in messages}
+        identity = self._sources.identity
+        keeping = Keeping(self._ledger, queue_name(url), self._new_id, meant, identity=identity)
         taken = await capture(sqs, url, keeping.keep, enough=len(messages))
         if taken.only_counted is not None:
             why = f"it cannot be taken out of {queue_name(url)}: {taken.only_counted}"
