@@ -156,9 +156,9 @@ def _tell(*facts: object, as_json: bool) -> None:
 
 
 def _find(ledger: SyncLedger, wanted: str) -> LetterPage:
-    found = ledger.call(show_letter(wanted.lower()))
+    found = ledger.call(show_letter(wanted))
     if not found:
         raise ConfigurationError(f"no dead letter, and no job of one, has an id that begins or ends with {wanted!r}")
-    if len(found) > 1 and found[0].job_id != found[1].job_id:
+    if len(found) > 1 and found[0].job_id not in (wanted, found[1].job_id):
         raise ConfigurationError(f"several dead letters have ids that begin or end so, {wanted!r}; give more of it")
     return found[0]

@@ -311,7 +311,8 @@ AS $function$
 $function$;
 
 -- One dead letter by the beginning or end of its id, or the beginning of its job's id, whole, with the job in the ledger that it was about: the true error
--- instead of "received too many times". The newest first, 2 at most: whoever asks sees that more letters are meant.
+-- instead of "received too many times". Those of exactly that job first, then the newest, 2 at most: whoever asks sees that more letters
+-- are meant.
 CREATE OR REPLACE FUNCTION holdfast.show_letter(wanted text)
 RETURNS TABLE (
     id uuid, source text, queue text, key text, job_id text, kind text, cause text, fingerprint text, body text, attributes jsonb,
@@ -329,8 +330,8 @@ AS $function$
     FROM holdfast.dead_letters d
     -- Somebody else's id need not be one of ours, nor a uuid at all.
     LEFT JOIN holdfast.jobs j ON j.id = CASE WHEN d.job_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN d.job_id::uuid END
-    WHERE starts_with(d.id::text, wanted) OR right(d.id::text, length(wanted)) = wanted OR starts_with(d.job_id, wanted)
-    ORDER BY d.first_seen_at DESC, d.id
+    WHERE starts_with(d.id::text, lower(wanted)) OR right(d.id::text, length(wanted)) = lower(wanted) OR starts_with(d.job_id, wanted)
+    ORDER BY d.job_id IS NOT DISTINCT FROM wanted DESC, d.first_seen_at DESC, d.id
     LIMIT 2;
 $function$;
 
@@ -823,6 +824,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '31c4e7ae7389847f1ca0377fa9ba71278cec26c39e4a1b498872ccf6e0ccb85f');
+    VALUES (11, '011_redrives', '17ffa3822f990a031b7d0d13a0b34b017c7b2b2887ffd0000212da4cddbfd7e1');
 END
 $holdfast$;
