@@ -462,7 +462,8 @@ BEGIN
 END
 $function$;
 
--- Take a redrive that nobody works at, the oldest first, or renew one's own; `one` of them. For `lease` nobody else takes it.
+-- Take a redrive that nobody works at, or renew one's own; `one` of them. The one that was taken longest ago comes first: none that
+-- only waits for outcomes stands before the others. For `lease` nobody else takes it.
 -- How far it is: counts of its letters by status, of the canary those with a known good outcome, and how long ago it began at its
 -- rate (with how many sent before) and its canary was sent, in seconds.
 CREATE OR REPLACE FUNCTION holdfast.claim_redrive(owner uuid, lease interval, one uuid DEFAULT NULL)
@@ -484,7 +485,7 @@ BEGIN
         SELECT c.id FROM holdfast.redrives c
         WHERE c.finished_at IS NULL AND c.status <> 'paused' AND (one IS NULL OR c.id = one)
           AND (c.owner IS NULL OR c.owner = claim_redrive.owner OR c.lease_until < _now)
-        ORDER BY c.created_at, c.id
+        ORDER BY c.lease_until NULLS FIRST, c.created_at, c.id
         LIMIT 1
         FOR UPDATE SKIP LOCKED)
     RETURNING r.id INTO _id;
@@ -824,6 +825,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '17ffa3822f990a031b7d0d13a0b34b017c7b2b2887ffd0000212da4cddbfd7e1');
+    VALUES (11, '011_redrives', '00eba6e12c9b43999458c4dc58d5fd10a296838e383f3a950c32c06f43ffc25f');
 END
 $holdfast$;
