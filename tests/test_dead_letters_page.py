@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.config import Settings
-from tests.cli.command import holdfast
+from tests.cli.command import holdfast_here as holdfast
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "how-to" / "dead-letters.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\w+ )?holdfast (.+)$", PAGE, re.MULTILINE)

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.command import COMMAND, holdfast
+from tests.cli.command import COMMAND
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, rows
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "rate-limits.md").read_text()

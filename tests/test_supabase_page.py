@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.config import ALIASES, Settings
 from holdfast.postgres.migrate import load
-from tests.cli.command import holdfast
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, row
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "how-to" / "supabase.md").read_text()

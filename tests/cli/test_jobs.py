@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from holdfast.app import new_id
-from tests.cli.command import Answer, holdfast, in_terminal
+from tests.cli.command import Answer, in_terminal
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, advance, cancel, claim_one, enqueue, mark_gone, register, rescue, seconds, settle
 
 ERROR = {"type": "ValueError", "message": "no such \x1b[31mthing\nsecond line", "traceback": "Traceback\nValueError: x"}

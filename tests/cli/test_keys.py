@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.api_keys import parse_key
-from tests.cli.command import holdfast
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, row
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Answer, holdfast
+from tests.cli.command import Answer
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, advance, row
 
 

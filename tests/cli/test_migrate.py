@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.errors import DatabaseUnavailable
 from holdfast.postgres.migrate import load, migrate_up
-from tests.cli.command import holdfast
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, database_copy
 
 NEWEST = load()[-1].version

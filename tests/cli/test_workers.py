@@ -7,7 +7,7 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
-from tests.cli.command import holdfast
+from tests.cli.command import holdfast_here as holdfast
 from tests.support import Session, advance, claim_one, enqueue, mark_gone, register
 
 

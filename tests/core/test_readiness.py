@@ -37,7 +37,8 @@ def test_an_instance_is_ready_while_its_last_ping_is_good_and_fresh(
         (GOOD, 13, True, True, NotReady.DRAINING),
         (Ping(100.0, NotReady.SCHEMA), 14, False, False, NotReady.SCHEMA),
         (Ping(100.0, NotReady.SCHEMA), None, False, False, NotReady.SCHEMA),
-        (AWAY, 14, False, False, NotReady.SCHEMA),
+        (AWAY, 12, False, False, NotReady.SCHEMA),
+        (GOOD, 14, False, False, None),
     ],
 )
 def test_an_outage_is_no_reason_unless_it_is_asked_for(

@@ -107,8 +107,11 @@ def look(watch: HealthWatch, name: str) -> Look:
     return next(each for each in watch.looks() if each.name == name)
 
 
-async def test_a_newer_schema_is_not_ours_to_serve(watch: HealthWatch, conn: Session) -> None:
+async def test_a_newer_schema_serves_us_and_an_older_one_does_not(watch: HealthWatch, conn: Session) -> None:
     conn.execute("INSERT INTO holdfast.schema_migrations (version, name, checksum) VALUES (999, '999_future', 'x')")
+    await watch.ping()
+    assert watch.readiness() is None
+    conn.execute("DELETE FROM holdfast.schema_migrations WHERE version >= %s", (NEWEST,))
     await watch.ping()
     assert watch.readiness() is NotReady.SCHEMA
 

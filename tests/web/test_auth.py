@@ -114,6 +114,11 @@ async def test_while_the_ledger_is_away_known_keys_open_and_unknown_ones_cannot_
     assert "your key cannot be checked" in stranger.json()["detail"]
 
 
+async def test_who_calls_in_the_first_moment_waits_for_the_first_look_at_the_keys(database: str) -> None:
+    async with api_over(database, started=False) as api:
+        assert (await api.client.get("/api/jobs")).status_code == 200
+
+
 async def test_probes_and_health_wait_for_no_key_while_the_ledger_stands_still(own_server: EmbeddedPostgres) -> None:
     headers = {"Authorization": "Bearer hf_aaaaaaaa_" + "A" * 43}
     async with api_over(own_server.dsn, timeout=40.0, limiter_deadline=0.05) as api:

@@ -19,7 +19,7 @@ from holdfast.services.health import Rhythm
 from holdfast.services.sqs_watch import WatchedQueue
 from tests.services.helpers import until
 from tests.support import enqueue, open_session
-from tests.web.support import ELSEWHERE, Api, api_over, frozen
+from tests.web.support import ELSEWHERE, NEWEST, Api, api_over, frozen
 from tests.web.test_app import NOWHERE
 from tests.web.test_health import all_is_well
 
@@ -106,6 +106,16 @@ async def newer_schema(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None
 
 
 @asynccontextmanager
+async def older_schema(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
+    with contextlib.closing(open_session(server.dsn)) as conn:
+        (kept,) = conn.execute("DELETE FROM holdfast.schema_migrations WHERE version = %s RETURNING *", (NEWEST,))
+        yield
+        conn.execute(
+            "INSERT INTO holdfast.schema_migrations VALUES (%(version)s, %(name)s, %(checksum)s, %(applied_at)s)", kept
+        )
+
+
+@asynccontextmanager
 async def draining(api: Api, server: EmbeddedPostgres) -> AsyncIterator[None]:
     api.services.watch.draining = True
     yield
@@ -144,7 +154,8 @@ ROWS = (
     Row("SQS does not answer", sqs_silent, (200, 200, 200, 200, 200), "sqs", "fail"),
     Row("Slack does not answer", slack_silent, (200, 200, 200, 200, 200), "notifications", "warn"),
     Row("no worker lives, jobs are due", no_worker, (200, 200, 200, 200, 503), "workers", "fail"),
-    Row("the schema is a newer one", newer_schema, (200, 200, 503, 503, 503), "schema", "fail"),
+    Row("the schema is a newer one", newer_schema, (200, 200, 200, 200, 200), "schema", "warn"),
+    Row("the schema is an older one", older_schema, (200, 200, 503, 503, 503), "schema", "fail"),
     Row("all connections are taken", pool_full, (200, 200, 200, 200, 200), "pool", "warn"),
     Row("it drains", draining, (200, 200, 503, 503, 200)),
     Row("a loop of its own is stuck", wedged, (503, 200, 200, 200, 200)),

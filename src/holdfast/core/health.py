@@ -321,7 +321,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 class Ledger:
     """Whether the ledger answers: `problem` is None or says what is wrong, without any address.
 
-    `schema`: why its schema is not the one of this version. `schema_version`: its level, `expected` ours.
+    `schema`: why its schema does not serve this version. `schema_version`: its level, `expected` ours.
     """
 
     problem: str | None = None

@@ -22,7 +22,7 @@ IN_WORDS = {
     NotReady.STARTING: "it has not answered yet: this process has just started",
     NotReady.STALE: "it has not been asked for a while: this process is too busy, or stuck",
     NotReady.UNAVAILABLE: "it does not answer",
-    NotReady.SCHEMA: "it is not that of this version; run: holdfast migrate status",
+    NotReady.SCHEMA: "it lacks what this version needs; run: holdfast migrate up",
     NotReady.ERROR: "it answers with an error; see the log",
 }
 
@@ -48,10 +48,10 @@ def judge_ping(last: Ping | None, now: float) -> NotReady | None:
 def judge_readiness(
     last: Ping | None, now: float, schema: tuple[int | None, int], *, draining: bool = False, database: bool = False
 ) -> NotReady | None:
-    """Why an instance is not ready; None is ready: it has started, the schema is its own, and it is not draining.
+    """Why an instance is not ready; None is ready: it has started, the schema serves it, and it is not draining.
 
-    schema: the ledger's level as it was seen last, and ours. An outage of the database is no reason, unless `database`
-    asks for it: every instance would be taken out at once.
+    schema: the ledger's level as it was seen last, and ours. A newer one serves us while programs are replaced. An
+    outage of the database is no reason, unless `database` asks for it: every instance would be taken out at once.
     """
     if draining:
         return NotReady.DRAINING
@@ -62,4 +62,4 @@ def judge_readiness(
     seen, ours = schema
     if seen is None:
         return NotReady.STARTING if last is None else last.problem
-    return None if seen == ours else NotReady.SCHEMA
+    return None if seen >= ours else NotReady.SCHEMA

@@ -47,9 +47,12 @@ def judge_database(ledger: Ledger, postgres: Postgres | None, limits: Limits) ->
 
 
 def judge_schema(ledger: Ledger) -> Check:
-    """Whether the ledger's schema is that of this version."""
-    observed = {"version": ledger.schema_version, "expected": ledger.expected}
-    return verdict("schema", observed, fails=[ledger.schema] if ledger.schema else [])
+    """Whether the ledger's schema serves this version: a newer one does, and this process is to be replaced."""
+    seen, ours = ledger.schema_version, ledger.expected
+    fails, warns = [ledger.schema] if ledger.schema else [], []
+    if seen is not None and ours is not None and seen > ours:
+        warns.append(f"it is at {seen}, newer than {ours} of this process: start it from the new version")
+    return verdict("schema", {"version": seen, "expected": ours}, fails=fails, warns=warns)
 
 
 def judge_monitors(monitors: Sequence[Monitor]) -> Check:

@@ -138,8 +138,11 @@ def migrate_up(dsn: str) -> list[Migration]:
 
 
 def check_schema(dsn: str) -> None:
-    """Raise `SchemaMismatch` unless the database is exactly at this Holdfast's level."""
-    refuse_behind(migrate_status(dsn))
+    """Raise `SchemaMismatch` where the database is behind this Holdfast.
+
+    A newer level is none: it serves the programs of the level before, so that services can be replaced one by one.
+    """
+    refuse_behind([status for status in migrate_status(dsn) if status.state != "unknown"])
 
 
 def refuse_behind(statuses: list[MigrationStatus]) -> None:

@@ -282,7 +282,7 @@ class HealthWatch:
             _log.exception("the readiness check failed in an unforeseen way")
             return NotReady.ERROR
         self._schema_seen = pong.schema_version
-        return None if pong.schema_version == self._schema_version else NotReady.SCHEMA
+        return None if pong.schema_version >= self._schema_version else NotReady.SCHEMA
 
     # Judging ------------------------------------------------------------
 

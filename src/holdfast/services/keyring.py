@@ -84,12 +84,21 @@ class KeyRing:
             return None
         id, secret = parsed
         if id not in self._known:
+            began_before = self._reading is not None
             await self._look()
+            if began_before and id not in self._known:
+                await self._look()  # the key may have been made after that look at the ledger
         known = self._known.get(id)
         if known is None or known.until < time.monotonic() or not is_secret(secret, known.secret_hash):
             return None
         self._used.add(id)
         return known.key
+
+    async def first_look(self, patience: float) -> None:
+        """Wait until the keys have been read once, or for so many seconds: who calls as it starts is not sent away."""
+        with contextlib.suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._look()
 
     async def step(self) -> None:
         """Read all keys, and note which were used. Raises what the ledger raises."""

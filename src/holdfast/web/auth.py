@@ -126,7 +126,7 @@ class Authenticate:
         token = _bearer(scope)
         if token is None:
             text = session_text(scope)
-            return await self._in_session(text, address, scope) if text else self._without_key(scope, address)
+            return await (self._in_session(text, address, scope) if text else self._without_key(scope, address))
         try:
             async with asyncio.timeout(_PROMPT if scope["path"] in self._prompt else None):
                 key = await self._ring.authenticate(token)
@@ -142,12 +142,14 @@ class Authenticate:
         except DatabaseError:
             return Caller(address, "unknown", address=address)
         if session is None:
-            return self._without_key(scope, address)
+            return await self._without_key(scope, address)
         return Caller(f"session:{session.id}", "session", session=session, address=address)
 
-    def _without_key(self, scope: Scope, address: str) -> Caller:
+    async def _without_key(self, scope: Scope, address: str) -> Caller:
         access: Literal["open", "none", "unknown"] = "none"
         if self._is_private and _is_from_here(scope):
+            if self._ring.in_use is None and scope["path"] not in self._prompt:
+                await self._ring.first_look(_PROMPT)
             access = "unknown" if self._ring.in_use is None else "none" if self._ring.in_use else "open"
         return Caller(address, access, address=address)
 

@@ -8,5 +8,6 @@ DROP VIEW IF EXISTS holdfast.autoscale;
 CREATE VIEW holdfast.autoscale WITH (security_invoker = true) AS
 SELECT q.name AS queue, q.paused, q.queued, q.running, q.due_for AS oldest_due_seconds,
        q.running + CASE WHEN q.due_for IS NULL OR q.paused THEN 0 ELSE q.queued END AS wanted
-FROM jsonb_to_recordset(holdfast.health_queues() -> 'queues')
+FROM holdfast.health_queues() AS h (report)
+CROSS JOIN LATERAL jsonb_to_recordset(h.report -> 'queues')
      AS q (name text, paused boolean, queued bigint, running bigint, due_for double precision);

@@ -26,7 +26,8 @@ DROP VIEW IF EXISTS holdfast.autoscale;
 CREATE VIEW holdfast.autoscale WITH (security_invoker = true) AS
 SELECT q.name AS queue, q.paused, q.queued, q.running, q.due_for AS oldest_due_seconds,
        q.running + CASE WHEN q.due_for IS NULL OR q.paused THEN 0 ELSE q.queued END AS wanted
-FROM jsonb_to_recordset(holdfast.health_queues() -> 'queues')
+FROM holdfast.health_queues() AS h (report)
+CROSS JOIN LATERAL jsonb_to_recordset(h.report -> 'queues')
      AS q (name text, paused boolean, queued bigint, running bigint, due_for double precision);
 
 SELECT holdfast.secure_schema();
@@ -34,6 +35,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (21, '021_autoscale', 'faade97fbcdbcb05de098f3c57d719ac3890f6ac18d39928e4dbadb6a58426a5');
+    VALUES (21, '021_autoscale', '93c60dcc6c319bbd5897664e380048680aa77ba18264b8485d311cd3a6eb196c');
 END
 $holdfast$;
