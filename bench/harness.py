@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 PEERS = HERE / ".peers"
-GROUPS = ("jobs", "tables", "enqueue", "latency", "sqs", "rescue", "ratelimit", "health", "dashboard")
+GROUPS = ("jobs", "tables", "enqueue", "latency", "sqs", "letters", "rescue", "ratelimit", "health", "dashboard")
 ROUNDS = 5
 #: Seconds within which a measurement must end, so that no peer can hold up the others.
 PATIENCE = 60.0

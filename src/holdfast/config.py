@@ -166,7 +166,9 @@ class Settings(BaseModel):
         False, description="Whether that port also shows /metrics where others can reach it; this machine always can."
     )
     url: str | None = Field(
-        None, description="Where the API answers, for `holdfast doctor`; by default http://HOST:PORT of these settings."
+        None,
+        description="Where people and `holdfast doctor` reach the API: alerts link to its dashboard; by default"
+        " http://HOST:PORT of these settings, and no link.",
     )
     api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast doctor`.")
     health_queues: tuple[str, ...] = Field(
@@ -205,6 +207,13 @@ class Settings(BaseModel):
         (),
         description="Dead-letter queues, by name, comma-separated, whose messages are moved into the ledger: kept there"
         " whole, then deleted from SQS. Of others copies are kept, and nothing is deleted.",
+    )
+    dlq_identity: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="The attribute, or field of a JSON body, that says which job a dead letter is about: what comes"
+        " back under it is the same one. By default job_id, jobId, JobId or holdfast_job_id.",
     )
     watch: tuple[Watch, ...] = Field(
         (),
@@ -433,7 +442,7 @@ class Settings(BaseModel):
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "http://localhost")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or set(value or "") & set("<>|# "):
             raise ValueError("it must look like https://jobs.example.org or http://127.0.0.1:8484")
         return _with_a_port(value)
 
@@ -489,7 +498,8 @@ class Settings(BaseModel):
         )
         slack, webhook, webhook_secret, pagerduty = secrets
         apprise = None if self.apprise_urls is None else self.apprise_urls.get_secret_value()
-        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, self.runbook_url)
+        leads = (self.runbook_url, self.url)
+        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, *leads)
 
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""

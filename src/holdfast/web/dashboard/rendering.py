@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.access import CHANGES, Permission, who_may
 from holdfast.core.health import Status
-from holdfast.core.redaction import redact
+from holdfast.core.redaction import redact, redact_text
 from holdfast.web.auth import READ_ONLY, Caller, caller_of
 from holdfast.web.dashboard import words
 from holdfast.web.dashboard.assets import assets
@@ -118,6 +118,7 @@ def render(
         why_not=lambda permission: why_not(services, caller, permission),
         pretty=lambda value: pretty(value, services),
         pretty_text=lambda text: pretty_text(text, services),
+        veiled=lambda text: redact_text(str(text or ""), services.settings.redact),
         health=services.watch.health() if caller is not None else None,
         open_incidents=len(services.watch.seen.incidents),
         Status=Status,
@@ -186,7 +187,7 @@ def pretty_text(text: str, services: ApiServices) -> str:
     try:
         return pretty(json.loads(text), services)
     except ValueError:
-        return text[:MOST_SHOWN]
+        return redact_text(text[:MOST_SHOWN], services.settings.redact)
 
 
 def _as_json(value: Any) -> Any:
