@@ -124,10 +124,11 @@ def cell(system: System, name: str) -> dict[str, Any]:
             system.enqueue(server.dsn, 0, fault.jobs, SECONDS, fault.again)
             fleet.busy()
             fault_at = fault.strike(fleet)
+            over_at = time.time()
             jobs = {f"j{n}" for n in range(fault.jobs + (JOBS if fault.strike is hold_snapshot else 0))}
             _wait(fleet, jobs, fault_at + WAIT)
             events = Events(
-                fault_at, time.time(), jobs, fleet.hits, dict(fleet.deaths), fleet.frozen,
+                fault_at, over_at, time.time(), jobs, fleet.hits, dict(fleet.deaths), fleet.frozen,
                 fleet.unfinished() or set(), fleet.finished_early,
             )  # fmt: skip
             found = asdict(judge(fleet.notes(), events))

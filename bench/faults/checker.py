@@ -33,6 +33,7 @@ class Events:
     """What happened around the jobs, in seconds of the same clock."""
 
     fault_at: float
+    over_at: float
     seen_until: float
     jobs: Collection[str]
     hits: Sequence[Hit] = ()
@@ -46,7 +47,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one cell. `again` and `resumed` are seconds from the fault; None: it did not happen within the wait."""
+    """Of one cell. Seconds are from the fault on; None: it did not happen within the wait. `resumed`: when it was over."""
 
     jobs: int
     hit: int
@@ -84,7 +85,7 @@ def judge(notes: Sequence[Note], events: Events) -> Findings:
     lost = set(by_job) - done
     again = [_again(hit, by_job[hit.job]) for hit in events.hits]
     seen = [seconds for seconds in again if seconds is not None]
-    begun = [run.begin - events.fault_at for run in runs if run.begin > events.fault_at]
+    begun = [run.begin - events.fault_at for run in runs if run.begin > events.over_at]
     ends = [run.stop - events.fault_at for run in runs if run.ended]
     return Findings(
         jobs=len(by_job),

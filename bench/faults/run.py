@@ -4,16 +4,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from bench.faults.cells import FAULTS, WAIT, cell
+from bench.faults.record import FILE
 from bench.faults.systems import System, systems
 from bench.harness import HERE, NotRun, machine
 
-FILE = HERE.parent / "docs" / "peers.json"
 LOGS = HERE / ".peers" / "faults-logs"
 #: A cell mostly waits.
 AT_ONCE = int(os.environ.get("BENCH_FAULTS_AT_ONCE", "6"))
@@ -81,6 +80,3 @@ def line(fault: str, title: str, found: dict[str, Any]) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-__all__: Sequence[str] = ["FILE", "run"]

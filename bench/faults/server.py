@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,9 @@ CREATE TABLE faults.notes (job text NOT NULL, run uuid NOT NULL, pid int NOT NUL
 CREATE INDEX ON faults.notes (job);
 """
 
+#: Cells run in threads, and the launcher is made for one of them.
+MAKING = threading.Lock()
+
 
 class Server:
     """Made, migrated and started by `with`; everything of it ends there."""
@@ -34,7 +38,7 @@ class Server:
 
     def __enter__(self) -> Self:
         made = EmbeddedPostgres(self._folder / "data", settings=SETTINGS)
-        with made:
+        with MAKING, made:
             if self._migrated:
                 migrate_up(made.dsn)
             self._program = made.binaries.bin / "postgres"

@@ -1,0 +1,102 @@
+"""Writes docs/why/proof-peers.md from docs/peers.json: `python -m bench.faults.page`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.faults.record import FILE, Worst, worst
+
+PAGE = FILE.parent / "why" / "proof-peers.md"
+HEAD = """# The same faults, beside its peers
+
+Written from [docs/peers.json](../peers.json) by `python -m bench.faults.page`; do not edit. `./bench/run faults`
+measures all of it again. [What happens when it breaks](proof.md) is about Holdfast alone and has more faults.
+
+Everybody gets the same: a Postgres of its own, two worker processes of 10 slots each, and {jobs} jobs. A job notes its
+begin in a table of that Postgres, sleeps a second, and notes its end; the notes are tried again until they are written,
+so that no job fails because of them. When both workers are busy, the fault strikes. What ends by itself is started
+again a second later, as a service manager does it. Then everybody has {wait:g} s. The same checker reads the notes of
+all: it knows nothing of leases or ledgers.
+
+- *lost*: jobs that did not come to their end within {wait:g} s. *stuck*: jobs that did, and that the ledger still holds
+  as unfinished then.
+- *runs again*: seconds from the fault until the last of the jobs that the killed or frozen worker held was begun anew.
+  A job of a frozen worker that nobody took, and that went on afterwards, counts with 0.
+- *goes on*: seconds from the fault until, when it was over, the next job was begun.
+- *all done*: seconds from the fault until the last job ended.
+- *at once*: jobs of which two runs were at work at the same time. *twice*: jobs that came to their end more than once.
+- *late*: jobs that the ledger called finished on the word of a worker that had been frozen, while the run that had
+  taken its place was still under way.
+- *restarted*: how often the service manager had to start a process. A supervisor of its own needs none.
+
+Of several rounds the worst figure is shown. *Quick* is told to be quick: 10 s of silence is a dead worker, which is
+the least that pg-boss takes, and whatever looks for the dead does it each second. The machine has {cores} cores, and
+several cells ran at once: read the times to about half a second.
+"""
+STRUCK = (
+    "| system | lost | stuck | runs again | all done | at once | twice | late | restarted | rounds |\n" + "|---" * 10
+)
+OTHERS = "| system | lost | stuck | goes on | all done | at once | twice | restarted | rounds |\n" + "|---" * 9
+
+
+def page(known: Mapping[str, Any]) -> str:
+    """The page: who takes part, a table for each fault, and what to make of it."""
+    head = HEAD.format(wait=known["wait"], jobs="60", cores=known["machine"]["cores"])
+    parts = [head, "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n"]
+    for title, system in sorted(known["systems"].items(), key=_order):
+        parts.append(f"| {title} | {system['version']} | {system['said']} |\n")
+    parts += [_fault(fault, cells, known["wait"]) for fault, cells in known["cells"].items()]
+    return "".join(parts) + JUDGEMENT
+
+
+def _order(item: tuple[str, Any]) -> tuple[bool, str]:
+    """Ours first, then the others by their names, defaults before quick."""
+    return (not item[0].startswith("Holdfast"), item[0])
+
+
+def _fault(fault: str, cells: Mapping[str, Sequence[Mapping[str, Any]]], wait: float) -> str:
+    lines = [worst(title, rounds) for title, rounds in sorted(cells.items(), key=_order)]
+    is_struck = any(each.hit for each in lines)
+    table = [_struck(each, wait) if is_struck else _other(each, wait) for each in lines]
+    return f"\n## {fault[0].upper()}{fault[1:]}\n\n{STRUCK if is_struck else OTHERS}|\n{''.join(table)}"
+
+
+def _struck(each: Worst, wait: float) -> str:
+    again = f"**{each.not_again} not in {wait:g} s**" if each.not_again else _seconds(each.again)
+    return _row(
+        each.title, _bad(each.lost), _bad(each.stuck), again, _all_done(each, wait), _bad(each.overlaps),
+        _bad(each.twice), _bad(each.late_writes), str(each.restarts), str(each.rounds),
+    )  # fmt: skip
+
+
+def _other(each: Worst, wait: float) -> str:
+    return _row(
+        each.title, _bad(each.lost), _bad(each.stuck), _seconds(each.resumed), _all_done(each, wait),
+        _bad(each.overlaps), _bad(each.twice), str(each.restarts), str(each.rounds),
+    )  # fmt: skip
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _all_done(each: Worst, wait: float) -> str:
+    return _seconds(each.all_ended) if not each.lost else f"not in {wait:g} s"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def _bad(count: int) -> str:
+    return f"**{count}**" if count else "0"
+
+
+JUDGEMENT = """
+## What to make of it
+
+TO BE WRITTEN
+"""
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(FILE.read_text())))
