@@ -136,10 +136,10 @@ def cell(system: System, name: str) -> dict[str, Any]:
 
 
 def _wait(fleet: Fleet, jobs: set[str], end: float) -> None:
-    """Until all jobs have ended and the ledger knows it."""
+    """Until all jobs have ended, the ledger knows it, and nobody is at work any more."""
     while time.time() < end:
         done = {note.job for note in fleet.notes() if note.what == "end"}
-        if jobs <= done and fleet.unfinished() == set():
+        if jobs <= done and fleet.unfinished() == set() and not fleet.under_way():
             return
         time.sleep(0.25)
 

@@ -47,7 +47,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one cell. Seconds are from the fault on; None: it did not happen within the wait. `resumed`: when it was over."""
+    """Of one cell. Seconds are from the fault on; None: it did not happen. `resumed`: the first begin after it."""
 
     jobs: int
     hit: int

@@ -145,6 +145,7 @@ class Fleet:
     def busy(self, slots: int = 5) -> None:
         """Wait until both workers are in the middle of so many jobs at least."""
         until(lambda: sum(len(each) >= slots for each in self.under_way().values()) >= 2, "both workers are busy", 40)
+        time.sleep(0.25)  # what they have claimed already is begun
 
     def victim(self) -> int:
         """The process with the most runs under way."""

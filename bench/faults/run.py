@@ -2,11 +2,14 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from bench.faults.cells import FAULTS, WAIT, cell
 from bench.faults.record import FILE
@@ -37,7 +40,7 @@ def run(only: str = "") -> bool:
                 system, fault = due[done]
                 try:
                     book.add(system, fault, done.result())
-                except (NotRun, OSError) as error:
+                except (NotRun, OSError, psycopg.Error, subprocess.SubprocessError) as error:
                     print(f"not run: {fault} / {system.title}: {error}", flush=True)
                     ran = False
     print(f"\nfaults: {len(wanted) * ROUNDS} cells in {time.monotonic() - began:.0f} s")
