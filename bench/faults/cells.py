@@ -11,7 +11,7 @@ import psycopg
 
 from bench import servers
 from bench.faults.checker import Events, judge
-from bench.faults.fleet import Fleet, lives, snapshot, until
+from bench.faults.fleet import Fleet, lives, pause, snapshot, until
 from bench.faults.server import Server
 from bench.faults.systems import System
 
@@ -19,6 +19,8 @@ from bench.faults.systems import System
 WAIT = 150.0
 FROZEN = 60.0
 SECONDS, JOBS = 1.0, 60
+#: Where there must be work left afterwards.
+MANY = 200
 #: How long a frozen job's next run takes: so it is still under way when the frozen one wakes up.
 LONG = 55.0
 
@@ -55,7 +57,7 @@ def kill_thrice(fleet: Fleet) -> float:
 def freeze(fleet: Fleet) -> float:
     pids = [fleet.victim()]
     at = fleet.strike(signal.SIGSTOP, pids)
-    time.sleep(FROZEN)
+    pause(FROZEN)
     fleet.thaw([pid for pid in pids if lives(pid)], at)
     return at
 
@@ -63,7 +65,7 @@ def freeze(fleet: Fleet) -> float:
 def freeze_whole(fleet: Fleet) -> float:
     pids = fleet.whole(fleet.victim())
     at = fleet.strike(signal.SIGSTOP, pids)
-    time.sleep(FROZEN)
+    pause(FROZEN)
     fleet.thaw([pid for pid in pids if lives(pid)], at)
     return at
 
@@ -95,21 +97,21 @@ def terminate(fleet: Fleet) -> float:
 def hold_snapshot(fleet: Fleet) -> float:
     at = time.time()
     with snapshot(fleet.server.dsn):
-        time.sleep(FROZEN - 10)
+        pause(FROZEN - 10)
         fleet.system.enqueue(fleet.server.dsn, JOBS, JOBS, SECONDS, SECONDS)
-        time.sleep(10)
+        pause(10)
     return at
 
 
 FAULTS: Mapping[str, Fault] = {
     "worker SIGKILL": Fault(kill),
     "worker and its supervisor SIGKILL": Fault(kill_whole, only_supervised=True),
-    "worker SIGKILL, three times in a row": Fault(kill_thrice, jobs=200),
+    "worker SIGKILL, three times in a row": Fault(kill_thrice, jobs=MANY),
     "worker SIGSTOP for 60 s": Fault(freeze, again=LONG),
     "worker and its supervisor SIGSTOP for 60 s": Fault(freeze_whole, again=LONG, only_supervised=True),
-    "Postgres restarted": Fault(restart),
-    "Postgres SIGKILL and restart": Fault(crash),
-    "all sessions terminated": Fault(terminate),
+    "Postgres restarted": Fault(restart, jobs=MANY),
+    "Postgres SIGKILL and restart": Fault(crash, jobs=MANY),
+    "all sessions terminated": Fault(terminate, jobs=MANY),
     "a snapshot is held for 60 s": Fault(hold_snapshot),
 }
 
@@ -141,7 +143,7 @@ def _wait(fleet: Fleet, jobs: set[str], end: float) -> None:
         done = {note.job for note in fleet.notes() if note.what == "end"}
         if jobs <= done and fleet.unfinished() == set() and not fleet.under_way():
             return
-        time.sleep(0.25)
+        pause(0.25)
 
 
 def _tail(log: Path) -> str:

@@ -27,6 +27,8 @@ WARM = 40
 NOTES = b"""
 SELECT job, run::text, pid, what, extract(epoch FROM at)::float8 FROM faults.notes WHERE job NOT LIKE 'j-%' ORDER BY at
 """
+#: Set when the run is interrupted: all waits end, and with them the cells and their processes.
+STOP = threading.Event()
 WARMED = b"SELECT count(DISTINCT pid) FROM faults.notes"
 
 
@@ -62,7 +64,7 @@ class Fleet:
         while (left := self._marked()) and time.monotonic() < end:
             for pid in left:
                 _send(pid, signal.SIGKILL)
-            time.sleep(LOOK)
+            time.sleep(LOOK)  # not `pause`: it has to end also then
         for each in self._mains:
             each.wait(5)
 
@@ -138,6 +140,7 @@ class Fleet:
         while self._read(WARMED) != [(2,)]:
             if time.monotonic() > end:
                 raise NotRun(f"not both workers are at work after 60 s; see {self._log.name}")
+            pause(0.2)
             if self.unfinished() == set():
                 self.system.enqueue(self.server.dsn, -WARM, WARM, 0.2, 0.2)
         until(lambda: self.unfinished() == set(), "the warming up ends", 60)
@@ -145,7 +148,7 @@ class Fleet:
     def busy(self, slots: int = 5) -> None:
         """Wait until both workers are in the middle of so many jobs at least."""
         until(lambda: sum(len(each) >= slots for each in self.under_way().values()) >= 2, "both workers are busy", 40)
-        time.sleep(0.25)  # what they have claimed already is begun
+        pause(0.25)  # what they have claimed already is begun
 
     def victim(self) -> int:
         """The process with the most runs under way."""
@@ -182,7 +185,7 @@ class Fleet:
             still = {note.job for pid, each in self.under_way().items() if pid not in pids for note in each}
             if unfinished is not None:
                 self.finished_early |= (later & still) - unfinished
-            time.sleep(LOOK)
+            pause(LOOK)
 
 
 def until(condition: Callable[[], object], what: str, seconds: float) -> None:
@@ -191,7 +194,13 @@ def until(condition: Callable[[], object], what: str, seconds: float) -> None:
     while not condition():
         if time.monotonic() > end:
             raise NotRun(f"not within {seconds:g} s: {what}")
-        time.sleep(LOOK)
+        pause(LOOK)
+
+
+def pause(seconds: float) -> None:
+    """Sleep; NotRun as soon as the run is interrupted."""
+    if STOP.wait(seconds):
+        raise NotRun("interrupted")
 
 
 def lives(pid: int) -> bool:

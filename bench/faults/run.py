@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import psycopg
 
 from bench.faults.cells import FAULTS, WAIT, cell
+from bench.faults.fleet import STOP
 from bench.faults.record import FILE
 from bench.faults.systems import System, systems
 from bench.harness import HERE, NotRun, machine
@@ -23,7 +26,10 @@ ROUNDS = int(os.environ.get("BENCH_FAULTS_ROUNDS", "1"))
 
 
 def run(only: str = "") -> bool:
-    """Do all cells whose title has this text; whether all of them could be run."""
+    """Do all cells whose title has this text; whether all of them could be run.
+
+    It goes on where an earlier run stopped: without docs/peers.json it begins anew.
+    """
     began, load = time.monotonic(), os.getloadavg()[0]
     wanted = [
         (system, fault)
@@ -32,47 +38,69 @@ def run(only: str = "") -> bool:
         if only in f"{fault} / {system.title}" and (system.supervised or not FAULTS[fault].only_supervised)
     ]
     book = Book(load)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        ran = [_round(pool, book, wanted, number) for number in range(ROUNDS)]
+    finally:
+        STOP.set()
+        pool.shutdown(cancel_futures=True)
+    print(f"\nfaults: {time.monotonic() - began:.0f} s")
+    return all(ran)
+
+
+def _round(pool: ThreadPoolExecutor, book: "Book", wanted: Sequence[tuple[System, str]], number: int) -> bool:
+    due = {
+        pool.submit(cell, system, fault): (system, fault)
+        for system, fault in wanted
+        if book.rounds(system, fault) <= number
+    }
     ran = True
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in range(ROUNDS):
-            due = {pool.submit(cell, system, fault): (system, fault) for system, fault in wanted}
-            for done in as_completed(due):
-                system, fault = due[done]
-                try:
-                    book.add(system, fault, done.result())
-                except (NotRun, OSError, psycopg.Error, subprocess.SubprocessError) as error:
-                    print(f"not run: {fault} / {system.title}: {error}", flush=True)
-                    ran = False
-    print(f"\nfaults: {len(wanted) * ROUNDS} cells in {time.monotonic() - began:.0f} s")
+    for done in as_completed(due):
+        system, fault = due[done]
+        try:
+            book.add(system, fault, done.result())
+        except (NotRun, OSError, psycopg.Error, subprocess.SubprocessError) as error:
+            print(f"not run: {fault} / {system.title}: {error}", flush=True)
+            ran = False
     return ran
 
 
 class Book:
-    """docs/peers.json: rounds are added to those of the same system and fault that were measured in this run."""
+    """docs/peers.json: a list of rounds for each system in each fault."""
 
     def __init__(self, load: float, file: Path = FILE) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._fresh: set[tuple[str, str]] = set()
         self._machine = machine(load)
+        self._known = json.loads(file.read_text()) if file.exists() else {"systems": {}, "cells": {}}
+
+    def rounds(self, system: System, fault: str) -> int:
+        """How many are there already."""
+        return len(self._known["cells"].get(fault, {}).get(system.title, ()))
 
     def add(self, system: System, fault: str, found: dict[str, Any]) -> None:
         log = found.pop("log")
         LOGS.mkdir(parents=True, exist_ok=True)
         (LOGS / f"{fault} - {system.title}.log".replace("/", "_")).write_text(log)
         with self._lock:
-            known = json.loads(self._file.read_text()) if self._file.exists() else {"systems": {}, "cells": {}}
+            known = self._known
             known["systems"][system.title] = {
                 "name": system.name, "version": system.version, "settings": system.settings, "said": system.said,
             }  # fmt: skip
-            of_fault = known["cells"].setdefault(fault, {})
-            if (fault, system.title) not in self._fresh:
-                of_fault.pop(system.title, None)
-                self._fresh.add((fault, system.title))
-            of_fault.setdefault(system.title, []).append(found)
+            known["cells"].setdefault(fault, {}).setdefault(system.title, []).append(found)
             known["machine"], known["wait"] = self._machine, WAIT
-            self._file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+            self._file.write_text(json.dumps(tidy(known), indent=1) + "\n")
         print(line(fault, system.title, found), flush=True)
+
+
+def tidy(known: dict[str, Any]) -> dict[str, Any]:
+    """In an order that does not hang on who was done first."""
+    cells = {fault: dict(sorted(known["cells"][fault].items())) for fault in FAULTS if fault in known["cells"]}
+    return {
+        "machine": known["machine"], "wait": known["wait"], "systems": dict(sorted(known["systems"].items())),
+        "cells": cells,
+    }  # fmt: skip
 
 
 def line(fault: str, title: str, found: dict[str, Any]) -> str:
