@@ -12,9 +12,11 @@ HEAD = """# The same faults, beside its peers
 Written from [docs/peers.json](../peers.json) by `python -m bench.faults.page`; do not edit. `./bench/run faults`
 measures all of it again. [What happens when it breaks](proof.md) is about Holdfast alone and has more faults.
 
-Everybody gets the same: a Postgres of its own, two worker processes of 10 slots each, and {jobs} jobs. A job notes its
-begin in a table of that Postgres, sleeps a second, and notes its end; the notes are tried again until they are written,
-so that no job fails because of them. When both workers are busy, the fault strikes. What ends by itself is started
+Everybody gets the same: a Postgres of its own, two worker processes of 10 slots each, and 60 jobs (200 where there must
+be work left afterwards, 120 under the snapshot). A job notes its begin in a table of that Postgres, sleeps a second, and
+notes its end; the notes are tried again until they are written, so that no job fails because of them. Where a worker is
+frozen, the next run of a job sleeps 55 s, so that it is still at it when the frozen one wakes up. When both workers are
+busy, the fault strikes. What ends by itself is started
 again a second later, as a service manager does it. Then everybody has {wait:g} s. The same checker reads the notes of
 all: it knows nothing of leases or ledgers.
 
@@ -36,13 +38,23 @@ several cells ran at once: read the times to about half a second.
 STRUCK = (
     "| system | lost | stuck | runs again | all done | at once | twice | late | restarted | rounds |\n" + "|---" * 10
 )
+SHORT = (
+    "| system | killed worker's jobs run again | frozen: two runs at once | frozen: late word taken"
+    " | Postgres away (three faults): lost | goes on after, at most | restarted |\n" + "|---" * 7
+)
+KILLED, FROZEN = "worker SIGKILL", "worker SIGSTOP for 60 s"
+AWAY = ("Postgres restarted", "Postgres SIGKILL and restart", "all sessions terminated")
+TWIN = "The others have no supervisor: for them it is the same fault as without one.\n\n"
 OTHERS = "| system | lost | stuck | goes on | all done | at once | twice | restarted | rounds |\n" + "|---" * 9
 
 
 def page(known: Mapping[str, Any]) -> str:
     """The page: who takes part, a table for each fault, and what to make of it."""
-    head = HEAD.format(wait=known["wait"], jobs="60", cores=known["machine"]["cores"])
-    parts = [head, "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n"]
+    parts = [
+        HEAD.format(wait=known["wait"], cores=known["machine"]["cores"]),
+        _short(known),
+        "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n",
+    ]
     for title, system in sorted(known["systems"].items(), key=_order):
         parts.append(f"| {title} | {system['version']} | {system['said']} |\n")
     parts += [_fault(fault, cells, known["wait"]) for fault, cells in known["cells"].items()]
@@ -54,19 +66,41 @@ def _order(item: tuple[str, Any]) -> tuple[bool, str]:
     return (not item[0].startswith("Holdfast"), item[0])
 
 
+def _short(known: Mapping[str, Any]) -> str:
+    """The one table for those who read one."""
+    lines = []
+    for title, _ in sorted(known["systems"].items(), key=_order):
+        of = {fault: worst(title, cells[title]) for fault, cells in known["cells"].items() if title in cells}
+        killed, frozen = of[KILLED], of[FROZEN]
+        away = [of[fault] for fault in AWAY]
+        slowest = max((each.resumed or 0.0 for each in away), default=0.0)
+        lines.append(
+            _row(
+                title, _again(killed, known["wait"]), f"{frozen.overlaps} of {frozen.hit}",
+                f"{frozen.late_writes} of {frozen.hit}", str(sum(each.lost for each in away)), _seconds(slowest),
+                str(sum(each.restarts for each in away)),
+            )
+        )  # fmt: skip
+    return f"\n## In short\n\n{SHORT}|\n{''.join(lines)}"
+
+
 def _fault(fault: str, cells: Mapping[str, Sequence[Mapping[str, Any]]], wait: float) -> str:
     lines = [worst(title, rounds) for title, rounds in sorted(cells.items(), key=_order)]
     is_struck = any(each.hit for each in lines)
     table = [_struck(each, wait) if is_struck else _other(each, wait) for each in lines]
-    return f"\n## {fault[0].upper()}{fault[1:]}\n\n{STRUCK if is_struck else OTHERS}|\n{''.join(table)}"
+    alone = TWIN if all(each.title.startswith("Holdfast") for each in lines) else ""
+    return f"\n## {fault[0].upper()}{fault[1:]}\n\n{alone}{STRUCK if is_struck else OTHERS}|\n{''.join(table)}"
 
 
 def _struck(each: Worst, wait: float) -> str:
-    again = f"**{each.not_again} not in {wait:g} s**" if each.not_again else _seconds(each.again)
     return _row(
-        each.title, _bad(each.lost), _bad(each.stuck), again, _all_done(each, wait), _bad(each.overlaps),
+        each.title, _bad(each.lost), _bad(each.stuck), _again(each, wait), _all_done(each, wait), _bad(each.overlaps),
         _bad(each.twice), _bad(each.late_writes), str(each.restarts), str(each.rounds),
     )  # fmt: skip
+
+
+def _again(each: Worst, wait: float) -> str:
+    return f"**{each.not_again} not in {wait:g} s**" if each.not_again else _seconds(each.again)
 
 
 def _other(each: Worst, wait: float) -> str:
