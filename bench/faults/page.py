@@ -12,11 +12,11 @@ HEAD = """# The same faults, beside its peers
 Written from [docs/peers.json](../peers.json) by `python -m bench.faults.page`; do not edit. `./bench/run faults`
 measures all of it again. [What happens when it breaks](proof.md) is about Holdfast alone and has more faults.
 
-Everybody gets the same: a Postgres of its own, two worker processes of 10 slots each, and 60 jobs (200 where there must
-be work left afterwards, 120 under the snapshot). A job notes its begin in a table of that Postgres, sleeps a second, and
-notes its end; the notes are tried again until they are written, so that no job fails because of them. Where a worker is
-frozen, the next run of a job sleeps 55 s, so that it is still at it when the frozen one wakes up. When both workers are
-busy, the fault strikes. What ends by itself is started
+Everybody gets the same: a Postgres of its own, two worker processes of 10 slots each, and 60 jobs (200 where there
+must be work left afterwards, 120 under the snapshot). A job notes its begin in a table of that Postgres, sleeps a
+second, and notes its end; the notes are tried again until they are written, so that no job fails because of them. Where
+a worker is frozen, the next run of a job sleeps 55 s, so that it is still at it when the frozen one wakes up. When both
+workers are busy, the fault strikes. What ends by itself is started
 again a second later, as a service manager does it. Then everybody has {wait:g} s. The same checker reads the notes of
 all: it knows nothing of leases or ledgers.
 
@@ -42,19 +42,16 @@ SHORT = (
     "| system | killed worker's jobs run again | frozen: two runs at once | frozen: late word taken"
     " | Postgres away (three faults): lost | goes on after, at most | restarted |\n" + "|---" * 7
 )
-KILLED, FROZEN = "worker SIGKILL", "worker SIGSTOP for 60 s"
+KILLED, WHOLE, FROZEN = "worker SIGKILL", "worker and its supervisor SIGKILL", "worker SIGSTOP for 60 s"
 AWAY = ("Postgres restarted", "Postgres SIGKILL and restart", "all sessions terminated")
 TWIN = "The others have no supervisor: for them it is the same fault as without one.\n\n"
+WHO = "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n"
 OTHERS = "| system | lost | stuck | goes on | all done | at once | twice | restarted | rounds |\n" + "|---" * 9
 
 
 def page(known: Mapping[str, Any]) -> str:
     """The page: who takes part, a table for each fault, and what to make of it."""
-    parts = [
-        HEAD.format(wait=known["wait"], cores=known["machine"]["cores"]),
-        _short(known),
-        "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n",
-    ]
+    parts = [HEAD.format(wait=known["wait"], cores=known["machine"]["cores"]), _short(known), WHO]
     for title, system in sorted(known["systems"].items(), key=_order):
         parts.append(f"| {title} | {system['version']} | {system['said']} |\n")
     parts += [_fault(fault, cells, known["wait"]) for fault, cells in known["cells"].items()]
@@ -76,12 +73,16 @@ def _short(known: Mapping[str, Any]) -> str:
         slowest = max((each.resumed or 0.0 for each in away), default=0.0)
         lines.append(
             _row(
-                title, _again(killed, known["wait"]), f"{frozen.overlaps} of {frozen.hit}",
+                title, _again(killed, known["wait"]) + _with(of.get(WHOLE)), f"{frozen.overlaps} of {frozen.hit}",
                 f"{frozen.late_writes} of {frozen.hit}", str(sum(each.lost for each in away)), _seconds(slowest),
                 str(sum(each.restarts for each in away)),
             )
         )  # fmt: skip
     return f"\n## In short\n\n{SHORT}|\n{''.join(lines)}"
+
+
+def _with(whole: Worst | None) -> str:
+    return f", with its supervisor {_seconds(whole.again)}" if whole else ""
 
 
 def _fault(fault: str, cells: Mapping[str, Sequence[Mapping[str, Any]]], wait: float) -> str:
@@ -146,15 +147,17 @@ JUDGEMENT = """
 
 - Its supervisor sees a worker die: the jobs run again after about a second, without any setting. With defaults, only
   PgQueuer of the others runs them again within the wait.
-- A frozen worker that wakes up writes nothing that counts, and its handlers do not go on beside the runs that took
-  their place: its supervisor has killed it, or it ends itself first. PgQueuer and Procrastinate take its word for the
-  job that another worker is in the middle of; with pg-boss the handler runs on to its end.
+- A frozen worker is killed by its supervisor before its jobs run again. Where both were frozen, the worker ends itself
+  as it wakes up; a handler that had only its last step left may be quicker, and its late word is refused. PgQueuer and
+  Procrastinate, told to be quick, take that word for a job that another worker is in the middle of; so does PgQueuer
+  with its defaults. With pg-boss the handlers run on to their ends.
 
 **What is true of all.** A job whose worker dies between its end and the ledger's knowledge of it runs once more: that
 is *twice* after a SIGKILL. Handlers should be idempotent.
 
 **What this does not show.** A snapshot that is held for a minute does nothing at this load; at thousands of jobs a
-second the dead rows that it keeps slow a queue in Postgres down. Networks that lose packets, replicas, days of load: not tried with peers.
+second the dead rows that it keeps slow a queue in Postgres down. Networks that lose packets, replicas, days of load:
+not tried with peers.
 Each peer in one version, with settings that we took from its documentation; who knows better ones, tell us.
 """
 
