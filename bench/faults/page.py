@@ -1,7 +1,7 @@
 """Writes docs/why/proof-peers.md from docs/peers.json: `python -m bench.faults.page`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.faults.record import FILE, Worst, worst
@@ -43,6 +43,7 @@ SHORT = (
     " | Postgres away (three faults): lost | goes on after, at most | restarted |\n" + "|---" * 7
 )
 KILLED, WHOLE, FROZEN = "worker SIGKILL", "worker and its supervisor SIGKILL", "worker SIGSTOP for 60 s"
+FROZEN_WHOLE = "worker and its supervisor SIGSTOP for 60 s"
 AWAY = ("Postgres restarted", "Postgres SIGKILL and restart", "all sessions terminated")
 TWIN = "The others have no supervisor: for them it is the same fault as without one.\n\n"
 WHO = "\n## Who takes part\n\n| system | version | settings |\n|---|---|---|\n"
@@ -73,7 +74,7 @@ def _short(known: Mapping[str, Any]) -> str:
         slowest = max((each.resumed or 0.0 for each in away), default=0.0)
         lines.append(
             _row(
-                title, _again(killed, known["wait"]) + _with(of.get(WHOLE)), f"{frozen.overlaps} of {frozen.hit}",
+                title, _again(killed, known["wait"]) + _with(of, WHOLE, lambda each: _seconds(each.again)), _at_once(frozen) + _with(of, FROZEN_WHOLE, _at_once),
                 f"{frozen.late_writes} of {frozen.hit}", str(sum(each.lost for each in away)), _seconds(slowest),
                 str(sum(each.restarts for each in away)),
             )
@@ -81,8 +82,12 @@ def _short(known: Mapping[str, Any]) -> str:
     return f"\n## In short\n\n{SHORT}|\n{''.join(lines)}"
 
 
-def _with(whole: Worst | None) -> str:
-    return f", with its supervisor {_seconds(whole.again)}" if whole else ""
+def _with(of: Mapping[str, Worst], fault: str, shown: Callable[[Worst], str]) -> str:
+    return f", with its supervisor {shown(of[fault])}" if fault in of else ""
+
+
+def _at_once(each: Worst) -> str:
+    return f"{each.overlaps} of {each.hit}"
 
 
 def _fault(fault: str, cells: Mapping[str, Sequence[Mapping[str, Any]]], wait: float) -> str:
