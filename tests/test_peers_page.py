@@ -48,6 +48,14 @@ def test_that_nobody_lost_a_job_when_postgres_went_away_is_so(known: Any, fault:
     assert not any(figures(known, fault, "", "lost"))
     for name in ("Holdfast", "graphile-worker", "pg-boss"):
         assert not any(figures(known, fault, name, "restarts"))
+    for what in ("twice", "stuck"):
+        assert not any(figures(known, fault, "Holdfast", what))
+
+
+def test_what_is_said_of_settling_late_is_so(known: Any) -> None:
+    faults = ("Postgres restarted", "Postgres SIGKILL and restart", "all sessions terminated")
+    assert sum(sum(figures(known, fault, "PgQueuer, its defaults", "twice")) for fault in faults)
+    assert sum(sum(figures(known, fault, "Procrastinate, its defaults", "stuck")) for fault in faults)
 
 
 def test_what_is_said_of_frozen_workers_is_so(known: Any) -> None:

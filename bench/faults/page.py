@@ -74,7 +74,8 @@ def _short(known: Mapping[str, Any]) -> str:
         slowest = max((each.resumed or 0.0 for each in away), default=0.0)
         lines.append(
             _row(
-                title, _again(killed, known["wait"]) + _with(of, WHOLE, lambda each: _seconds(each.again)), _at_once(frozen) + _with(of, FROZEN_WHOLE, _at_once),
+                title, _again(killed, known["wait"]) + _with(of, WHOLE, lambda each: _seconds(each.again)),
+                _at_once(frozen) + _with(of, FROZEN_WHOLE, _at_once),
                 f"{frozen.late_writes} of {frozen.hit}", str(sum(each.lost for each in away)), _seconds(slowest),
                 str(sum(each.restarts for each in away)),
             )
@@ -138,8 +139,9 @@ JUDGEMENT = """
 **Where a peer is better, or as good.**
 
 - Postgres restarted, killed, or all its sessions ended: nobody lost a job. The processes of graphile-worker and pg-boss
-  stayed up and went on about as soon as Holdfast's, with no supervisor to help them. PgQueuer with its defaults, and
-  Procrastinate with quick beats, end themselves then: they need a service manager, and with one they came back.
+  stayed up and went on about as soon as Holdfast's, with no supervisor to help them. PgQueuer with its defaults ends
+  itself then, and Procrastinate does where a beat or its listener fails: they need a service manager, and with one they
+  came back.
 - When nothing is left that saw a worker die (it and its supervisor are gone), Holdfast waits for silence as the others
   do: about 25 s with its defaults, about 10 s when told to be quick, as PgQueuer, Procrastinate and pg-boss.
 - pg-boss refuses the late word of a frozen worker, as Holdfast does: its writes name the attempt.
@@ -156,6 +158,9 @@ JUDGEMENT = """
   as it wakes up; a handler that had only its last step left may be quicker, and its late word is refused. PgQueuer and
   Procrastinate, told to be quick, take that word for a job that another worker is in the middle of; so does PgQueuer
   with its defaults. With pg-boss the handlers run on to their ends.
+
+- What ended while Postgres was away is settled when it is back. PgQueuer with its defaults ran such jobs again half a
+  minute later, and of Procrastinate with its defaults one stayed unfinished in the ledger.
 
 **What is true of all.** A job whose worker dies between its end and the ledger's knowledge of it runs once more: that
 is *twice* after a SIGKILL. Handlers should be idempotent.
