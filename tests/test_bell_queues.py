@@ -42,6 +42,17 @@ def test_what_cannot_be_is_refused_with_the_reason(given: str, said: str, tmp_pa
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HOLDFAST_SQS_QUEUE_URL", "amqp://me:secret@h/1"), ("HOLDFAST_BELL_QUEUES", "mail=https://me:secret@h/1/q")],
+)
+def test_credentials_in_an_address_are_refused_and_not_told(variable: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(environment={variable: value}, folder=tmp_path)
+    assert "which is no queue's URL" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 def test_a_queue_without_a_route_of_its_own_uses_the_common_one_or_none() -> None:
     routes = BellRoutes(OTHERS, {"mail": MAIL})
     assert [routes.url_of(queue) for queue in ("mail", "reports")] == [MAIL, OTHERS]

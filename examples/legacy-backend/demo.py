@@ -89,12 +89,14 @@ def show(when: str) -> None:
     print(f"{when}: {found['done']} of {EXPORTS} exports done, {found['processing']} stuck in processing", flush=True)
 
 
-def database() -> None:
+def database(ended: contextlib.ExitStack) -> None:
     """`DATABASE_URL`, or else a server of Holdfast's own, only to have one here."""
     if not os.environ.get("DATABASE_URL"):
         from holdfast.postgres.database import resolve_database
 
-        os.environ["DATABASE_URL"] = resolve_database(None, data_dir=FOLDER_DATA, https=None).dsn
+        local = resolve_database(None, data_dir=FOLDER_DATA, https=None)
+        ended.callback(local.release)
+        os.environ["DATABASE_URL"] = local.dsn
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as conn:
         conn.execute("DROP TABLE IF EXISTS public.exports")
         conn.execute((HERE / "schema.sql").read_bytes())
@@ -118,8 +120,9 @@ def main() -> None:
     LOGS.mkdir(parents=True, exist_ok=True)
     api, renderer = free_port(), free_port()
     os.environ["RENDERER_URL"] = f"http://127.0.0.1:{renderer}"
-    with all_stopped():
-        database()
+    with contextlib.ExitStack() as ended:
+        database(ended)
+        ended.enter_context(all_stopped())
         queue()
         start("renderer.py", str(renderer))
         start("-m", "uvicorn", "api:app", "--port", str(api))

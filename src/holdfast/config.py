@@ -544,7 +544,7 @@ def load_settings(
         name = str(first["loc"][0]) if first["loc"] else "settings"
         value = first.get("input")
         hidden = "(hidden)" if isinstance(value, str) else f"(hidden, of type {type(value).__name__})"
-        shown = hidden if name in SECRETS else repr(value)
+        shown = hidden if name in SECRETS else re.sub(r"//[^/\s]*@", "//...@", repr(value))
         raise ConfigurationError(
             f"setting {name} from {origin.get(name, 'the defaults')}: {first['msg'].removeprefix('Value error, ')},"
             f" got {shown}"

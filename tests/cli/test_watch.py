@@ -34,6 +34,14 @@ def watch(database: str, folder: Path, *args: str) -> Answer:
     return holdfast("watch", *args, cwd=folder, DATABASE_URL=database)
 
 
+def test_statuses_of_camel_case_and_of_domains_are_discovered(database: str, conn: Session, tmp_path: Path) -> None:
+    conn.execute("SET search_path = public")
+    conn.execute("CREATE DOMAIN phase AS text CHECK (VALUE IN ('queued', 'running', 'failed'))")
+    conn.execute('CREATE TABLE runs (id int PRIMARY KEY, "runStatus" phase, "lastSeenAt" timestamp)')
+    (entry,) = tomllib.loads(watch(database, tmp_path, "discover").out)["watch"]
+    assert (entry["status"], entry["running"], entry["heartbeat"]) == ("runStatus", ["running"], "lastSeenAt")
+
+
 def test_what_discover_proposes_is_checked_tried_and_carried_out(database: str, conn: Session, folder: Path) -> None:
     proposed = watch(database, folder, "discover").out
     entries = tomllib.loads(proposed)["watch"]
@@ -79,3 +87,29 @@ def test_what_does_not_fit_is_told_and_ends_with_an_error(database: str, folder:
     assert swept.code == 1
     assert "exports: cannot be looked at: public.exports has no column beat" in swept.out
     assert "no [[watch]] is called 'x'; there is exports" in watch(database, folder, "check", "x").err
+
+
+def test_a_table_that_was_taken_out_is_forgotten_with_what_is_open_about_it(
+    database: str, conn: Session, folder: Path
+) -> None:
+    entry = '[[watch]]\ntable = "exports"\nstatus = "state"\nheartbeat = "heartbeat_at"\nrunning = "processing"\n'
+    (folder / "holdfast.toml").write_text(entry)
+    assert watch(database, folder, "sweep").code == 0
+    assert [each["status"] for each in rows(conn, "SELECT status FROM holdfast.incidents")] == ["open"]
+    refused = watch(database, folder, "forget", "exports")
+    assert (refused.code, "is still watched; take its [[watch]] out" in refused.err) == (2, True)
+
+    (folder / "holdfast.toml").unlink()
+    assert watch(database, folder, "forget", "exports").out == "exports is forgotten\n"
+    assert [each["status"] for each in rows(conn, "SELECT status FROM holdfast.incidents")] == ["resolved"]
+    assert rows(conn, "SELECT name FROM holdfast.watches") == []
+    assert "no table is watched as 'exports'" in watch(database, folder, "forget", "exports").err
+
+
+def test_a_dry_run_says_that_there_may_be_more_than_it_looked_at(database: str, conn: Session, folder: Path) -> None:
+    entry = '[[watch]]\ntable = "exports"\nstatus = "state"\nheartbeat = "heartbeat_at"\nrunning = "processing"\n'
+    (folder / "holdfast.toml").write_text(entry)
+    conn.execute(
+        "INSERT INTO exports SELECT n, 'processing', now() - interval '1 day' FROM generate_series(10, 1100) n"
+    )
+    assert "exports: 1,000 stuck rows or more, left alone\n  " in watch(database, folder, "sweep", "--dry-run").out

@@ -59,7 +59,11 @@ ANSWERS = Ledger(None, 0.002, None, 13, 13)
 @pytest.mark.parametrize(
     ("changes", "status", "said"),
     [
-        ({"looked_ago": 90.0}, "fail", "jobs: nobody looks at it any more, for 90 s"),
+        (
+            {"looked_ago": 90.0},
+            "fail",
+            "jobs: nobody looks at it any more, for 90 s (was it taken out? holdfast watch forget jobs)",
+        ),
         ({"problem": "there is no table jobs"}, "fail", "jobs: there is no table jobs"),
         ({"stale": 3}, "warn", "jobs: 3 rows are stuck"),
         ({"unsent": 2}, "warn", "jobs: 2 messages of rescued rows wait to be sent"),

@@ -188,3 +188,12 @@ def test_what_is_not_sure_is_said_and_what_is_no_job_is_left_out() -> None:
 
 def test_logs_and_statistics_of_jobs_are_no_jobs() -> None:
     assert propose([candidate("jobs_log"), candidate("job_events"), candidate("task_statistics")]) == []
+
+
+def test_names_as_typescript_has_them_are_known_and_any_name_makes_a_file_that_can_be_read() -> None:
+    (found,) = propose([candidate("ExportJob😀\x7f", times=("createdAt", "startedAt", "lastHeartbeatAt"))])
+    assert (found.entry["heartbeat"], found.entry["since"]) == ("lastHeartbeatAt", "startedAt")
+    import tomllib
+
+    (entry,) = tomllib.loads(as_toml(found))["watch"]
+    assert entry["table"] == "public.ExportJob😀\x7f"

@@ -25,6 +25,8 @@ from tests.test_tutorial import A_SECOND, Reader, Step, assert_said, steps
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
+NEWER = ("python3.12", "python3.13", "python3.14", "python3.15")
+PYENV = Path.home() / ".pyenv" / "versions"
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +69,29 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(dist, tmp_path_factory.mktemp("fresh"), sys.executable)
+
+
+def pythons() -> list[str]:
+    """Each newer minor version of Python that this machine has, by its program; else this one again."""
+    mine, found = sys.version_info[:2], {}
+    for program in [*map(shutil.which, NEWER), *map(str, PYENV.glob("3.1[2-9]*/bin/python"))]:
+        if program and (version := said_version(program)) > mine:
+            found[version] = program
+    return [found[version] for version in sorted(found)] or [sys.executable]
+
+
+def said_version(program: str) -> tuple[int, ...]:
+    """Of a shim that leads nowhere: none."""
+    asked = "import sys; print(*sys.version_info[:2])"
+    done = subprocess.run([program, "-c", asked], capture_output=True, text=True, check=False)
+    return tuple(map(int, done.stdout.split()))
+
+
+def install(dist: Path, folder: Path, python: str) -> Installed:
     """As the tutorial's first line says, with the wheel in place of the name."""
     (wheel,) = dist.glob("*.whl")
-    folder = tmp_path_factory.mktemp("fresh")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([python, "-m", "venv", folder], check=True)
     made = Installed(folder / "bin" / "python")
     first = next(step.body for step in steps() if step.what == "shown only").strip()
     assert first == "pip install 'holdfast[all]'"
@@ -158,6 +179,18 @@ def test_the_readme_s_first_lines_work_with_the_wheel_alone(installed: Installed
         assert installed.run("python send.py", folder, **where) in (ROOT / "README.md").read_text()
     eventually(lambda: up.process.poll() is not None)
     assert up.process.returncode == 0, up.text
+
+
+def test_it_runs_a_job_in_each_newer_python(dist: Path, folder: Path, tmp_path: Path) -> None:
+    tasks, send, _ = blocks("python")
+    (folder / "tasks.py").write_text(tasks)
+    (folder / "send.py").write_text(send)
+    where = {"HOLDFAST_DATA_DIR": str(folder / "data"), "HOLDFAST_PORT": "0"}
+    for number, python in enumerate(pythons()):
+        newer = install(dist, tmp_path / str(number), python)
+        with started(newer, "holdfast up tasks:hf", folder, **where) as up:
+            up.says("worker_started")
+            assert newer.run("python send.py", folder, **where) in (ROOT / "README.md").read_text()
 
 
 def test_it_imports_from_nowhere_else(installed: Installed, folder: Path) -> None:

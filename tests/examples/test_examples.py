@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -322,3 +323,15 @@ def test_a_backend_s_stuck_jobs_are_rescued_once_its_table_is_watched(example: E
                                " FROM holdfast.watch_rescues").fetchone()  # fmt: skip
     assert states == [("done", 40)]
     assert rescues == (stuck, 0)
+
+
+@pytest.mark.full
+def test_the_legacy_backend_leaves_no_server_running() -> None:
+    program = "import contextlib, demo\nwith contextlib.ExitStack() as ended: demo.database(ended)"
+    here = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
+    with tempfile.TemporaryDirectory(prefix="holdfast-legacy-") as logs:
+        Path(logs).chmod(0o755)  # as root the server runs as another user
+        given = here | {"LOGS": logs, "PYTHONPATH": str(EXAMPLES / "legacy-backend")}
+        subprocess.run([sys.executable, "-c", program], env=given, cwd=logs, timeout=60, check=True)
+        assert (Path(logs) / "data" / "PG_VERSION").exists()
+        assert not (Path(logs) / "data" / "postmaster.pid").exists()

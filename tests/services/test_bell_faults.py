@@ -3,20 +3,21 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from holdfast import Holdfast, Settings
 from holdfast.core.bell import Bell, BellRoutes
-from holdfast.events import LedgerLost, Sinks
+from holdfast.events import ForeignMessageHeard, LedgerLost, Sinks
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.reads import pause_queues
 from holdfast.services.bell_lines import BellLines
 from holdfast.services.ringer import Ringer
 from holdfast.sqs.bell import SqsBells
 from holdfast.sqs.client import Sqs
-from tests.services.helpers import Running, relay_to, until, working
+from tests.services.helpers import Running, app_on, relay_to, until, working
 from tests.sqs.faults import FaultProxy, faulty
 from tests.sqs.local import LocalSqs
 from tests.support import Session
@@ -186,6 +187,33 @@ async def test_with_postgres_down_no_message_is_received(database: str, proxy: F
             assert proxy.asked["ReceiveMessage"] <= asked + 1, "one was under way"
             await relay.up()
             await until(lambda: proxy.asked["ReceiveMessage"] > asked + 1)
+
+
+async def test_somebody_else_s_message_is_received_once_however_many_workers_listen(
+    database: str, conn: Session, proxy: FaultProxy, name: str, sqs: LocalSqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.bell.HIDDEN", 600)
+    monkeypatch.setattr("holdfast.services.bell_queue.BELIEVED", 0)
+    bells, app, seen = BellRoutes(proxy.url(name)), app_on(database), Counter[str]()
+
+    def note(answer: dict[str, Any]) -> dict[str, Any]:
+        seen.update(message["Body"] for message in answer.get("Messages", []))
+        return answer
+
+    proxy.change_answer("ReceiveMessage", note)
+    team = Sqs(sqs.url(name))
+    await team.send(sqs.url(name), ["an order"])
+    async with working(database, app, bells=bells) as one, working(database, app, bells=bells) as other:
+        await until(lambda: one.recorder.of(ForeignMessageHeard) and other.recorder.of(ForeignMessageHeard))
+    received = proxy.asked["ReceiveMessage"]
+    async with working(database, app, bells=bells) as later:
+        await until(lambda: later.recorder.of(ForeignMessageHeard))
+    assert seen == {"an order": 1}
+    assert proxy.asked["ReceiveMessage"] == received, "who begins while it lies there takes nothing"
+    (incident,) = conn.execute("SELECT status FROM holdfast.incidents WHERE kind = 'foreign_message'").fetchall()
+    assert incident["status"] == "open"
+    await team.close()
+    await app.close()
 
 
 async def test_an_idle_fleet_costs_long_polls_and_nothing_else(

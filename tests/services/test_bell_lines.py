@@ -1,5 +1,6 @@
 """Ringing over SQS: never more than needed, and never on what fails or is somebody else's."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from holdfast.services.bell_lines import BellLine, BellLines, Rung
 from holdfast.services.ringer import Ringer
 from holdfast.sqs.bell import SqsBells
 from holdfast.sqs.client import Sqs
+from holdfast.sqs.policy import ROLES
 from tests.services.helpers import until
 from tests.sqs.faults import FaultProxy, faulty
 from tests.sqs.local import LocalSqs
@@ -112,6 +114,8 @@ async def test_who_enqueues_over_and_over_while_nobody_has_room_sends_few_bells_
     assert await lying(client, sqs, name) == 20
     assert proxy.asked["SendMessageBatch"] == 20
     assert proxy.asked["GetQueueAttributes"] <= 12, "once a second in ten"
+    asked = {f"sqs:{operation.removesuffix('Batch')}" for operation in proxy.asked}
+    assert asked == {action for grant in ROLES["api"] for action in grant.actions}, "what its policy allows"
 
 
 async def test_bells_that_were_heard_make_room_for_others(
@@ -123,6 +127,20 @@ async def test_bells_that_were_heard_make_room_for_others(
     while messages := await client.receive(url):
         await client.delete(url, [message.receipt for message in messages])
     assert (await line.ring([MAIL])).sent == 0, "what was seen last is believed for a moment"
+    clock.now += 2.0
+    assert (await line.ring([MAIL])).sent == 1
+
+
+async def test_a_line_that_was_found_full_is_looked_at_again_and_rung_when_its_bells_were_heard(
+    make: Make, client: Sqs, sqs: LocalSqs, name: str, clock: Clock
+) -> None:
+    line = make(20)
+    await line.ring([MAIL] * 20)
+    clock.now += 2.0
+    assert (await line.ring([MAIL])).sent == 0, "a look found it full"
+    url = sqs.url(name)
+    while messages := await client.receive(url):
+        await client.delete(url, [message.receipt for message in messages])
     clock.now += 2.0
     assert (await line.ring([MAIL])).sent == 1
 
@@ -197,6 +215,27 @@ async def test_one_line_that_fails_does_not_keep_others_from_ringing(
     assert await lines.ring([MAIL, Bell("reports")]) == Rung(1, (Bell("reports"),))
     assert lines.may_ring()
     assert await lying(client, sqs, name) == 1
+    await lines.close()
+
+
+async def test_one_line_that_hangs_makes_no_bell_of_another_late(
+    ledger: AsyncLedger,
+    proxy: FaultProxy,
+    client: Sqs,
+    sqs: LocalSqs,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdfast.services.bell_lines.DEADLINE", 120)
+    proxy.hold("SendMessageBatch")
+    last = sqs.url(name).replace("127.0.0.1", "localhost")  # behind the other in any order by URL
+    lines = BellLines(ledger, BellRoutes(proxy.url(name), {"mail": last}))
+    ringing = asyncio.create_task(lines.ring([Bell("reports"), MAIL]))
+    await until(lambda: proxy.asked["SendMessageBatch"])
+    await until(lambda: lying(client, sqs, name))
+    assert not ringing.done()
+    proxy.heal()
+    assert (await ringing).sent == 2
     await lines.close()
 
 

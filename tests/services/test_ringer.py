@@ -21,6 +21,7 @@ from tests.support import Session, calm, claim_one, enqueue, job, register
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.sqs.bell.WAIT", 1)
+    monkeypatch.setattr("holdfast.sqs.bell.HIDDEN", 0)
 
 
 @pytest.fixture

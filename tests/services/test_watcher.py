@@ -13,6 +13,7 @@ import pytest
 from holdfast.app import new_id
 from holdfast.core.incident import Pace
 from holdfast.core.watch import Watch, parse_watch
+from holdfast.errors import QueueUnavailable
 from holdfast.events import IncidentChanged, Sinks, WatchedRowRescued, WatchedTableLost
 from holdfast.postgres.health import health_part
 from holdfast.postgres.ledger import AsyncLedger
@@ -199,6 +200,29 @@ async def test_a_worker_that_claims_without_a_heartbeat_is_given_its_time(
     assert statuses(jobs) == {stuck: "pending"}
 
 
+async def test_a_row_that_was_taken_back_and_claimed_since_the_look_is_left(
+    database: str, jobs: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = add(jobs)
+    watch = parse_watch({**GIVEN, "action": "mark"})
+    async with watching(database, watch) as (watcher, _):
+        call = watcher._ledger.call
+
+        async def slow(given: Any, **options: Any) -> Any:
+            if given.name == "rescue_watched":
+                monkeypatch.undo()
+                async with watching(database, watch) as (quicker, _):
+                    await quicker.step(everything=True)
+                jobs.execute("UPDATE jobs SET status = 'processing'")
+            return await call(given, **options)
+
+        monkeypatch.setattr(watcher._ledger, "call", slow)
+        (looked,) = (await watcher.step(everything=True)).values()
+    assert isinstance(looked, Looked)
+    assert not looked.rescues
+    assert statuses(jobs) == {stuck: "processing"}
+
+
 async def test_while_sqs_is_away_rows_are_queued_and_messages_wait_and_people_are_told(
     database: str, jobs: Session, queue: str
 ) -> None:
@@ -214,6 +238,40 @@ async def test_while_sqs_is_away_rows_are_queued_and_messages_wait_and_people_ar
     async with watching(database, parse_watch({**GIVEN, "queue_url": queue})) as (watcher, _):
         await watcher.step(everything=True)
     assert len(await messages(queue)) == 1
+
+
+async def test_a_queue_that_hangs_is_asked_once_a_step_and_no_table_waits_for_it(
+    database: str, jobs: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, hangs = list[int](), asyncio.Event()
+
+    async def silent(self: Sqs, url: str, entries: Any) -> dict[str, str]:
+        asked.append(len(entries))
+        if len(asked) > 1:
+            hangs.set()
+            await asyncio.Event().wait()
+        raise QueueUnavailable("SQS does not answer")
+
+    monkeypatch.setattr(Sqs, "send_entries", silent)
+    for _ in range(25):
+        add(jobs)
+    async with watching(database, parse_watch({**GIVEN, "queue_url": "http://127.0.0.1:9/1/q"})) as (watcher, _):
+        watcher._interval = 1.0
+        await watcher.step(everything=True)
+        assert asked == [10]
+        assert {each["error"] for each in rows(jobs, "SELECT error FROM holdfast.watch_rescues")} == {
+            "SQS does not answer"
+        }
+        advance(jobs, seconds(6))
+        running = asyncio.create_task(watcher.run())
+        await asyncio.wait_for(hangs.wait(), 10)
+        stuck = add(jobs)
+        advance(jobs, seconds(6))
+        async with asyncio.timeout(10):
+            while statuses(jobs)[stuck] != "pending":
+                await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_process_that_dies_after_sqs_has_answered_leaves_its_message_to_be_sent_again(
@@ -383,6 +441,15 @@ async def test_rights_and_row_security_are_told_with_their_statements(database: 
         ((_, hidden),) = await problems(dsn)
         assert hidden.startswith("row level security hides rows of public.jobs from watcher_of_tests")
         jobs.execute(hidden.partition(": ")[2].encode())
+        assert await problems(dsn) == [], "the statement is the way out"
+        jobs.execute("UPDATE jobs SET status = 'processing'")
+        jobs.execute("DELETE FROM holdfast.watch_rescues")
+        async with watching(dsn, parse_watch({**GIVEN, "action": "mark"})) as (watcher, _):
+            await watcher.step(everything=True)
+        assert set(statuses(jobs).values()) == {"pending"}
+        jobs.execute("CREATE POLICY tenants ON jobs AS RESTRICTIVE USING (tenant = 'none')")
+        ((_, restricted),) = await problems(dsn)
+        assert restricted.endswith("ALTER ROLE watcher_of_tests BYPASSRLS")
 
 
 async def test_a_table_that_is_gone_is_an_incident_and_stops_no_other(database: str, jobs: Session) -> None:
@@ -444,5 +511,95 @@ async def test_of_a_view_people_are_told(database: str, jobs: Session) -> None:
     watch = parse_watch({"table": "held", "heartbeat": "beat", "running": ["processing"]})
     async with watching(database, watch) as (watcher, recorder):
         looks = await watcher.step()
-    assert looks["held"] == Looked(stale=1, rescues=[])
+    looked = looks["held"]
+    assert isinstance(looked, Looked)
+    assert (looked.stale, len(looked.rows), looked.rescues) == (1, 1, [])
     assert [each.title for each in recorder.of(IncidentChanged)] == ["1 row of held stuck"]
+
+
+async def test_a_row_that_the_table_refuses_to_change_stops_no_other_and_is_told_without_its_values(
+    database: str, jobs: Session
+) -> None:
+    stuck = [add(jobs) for _ in range(5)]
+    add(jobs, "pending", tenant="secret")
+    clash = add(jobs, tenant="secret")
+    jobs.execute("CREATE UNIQUE INDEX one_pending ON jobs (tenant) WHERE status = 'pending' AND tenant <> 'acme'")
+    async with watching(database, parse_watch({**GIVEN, "action": "mark"})) as (watcher, recorder):
+        (looked,) = (await watcher.step()).values()
+        assert isinstance(looked, Looked)
+        assert {each.row.row_id for each in looked.rescues} == set(stuck)
+        assert looked.problem is not None
+        assert 'violates unique constraint "one_pending"' in looked.problem
+        assert "secret" not in looked.problem
+        titles = [each.title for each in recorder.of(IncidentChanged)]
+        assert "Table jobs refuses to let rows be taken back" in titles
+        ledger = AsyncLedger(database)
+        (line,) = await ledger.call(list_watches())
+        await ledger.close()
+        assert (line.stale, line.rescued, line.problem) == (1, 5, looked.problem)
+        jobs.execute("UPDATE jobs SET status = 'succeeded' WHERE id <> %s", [clash])
+        (looked,) = (await watcher.step(everything=True)).values()
+    assert isinstance(looked, Looked)
+    assert looked.problem is None
+    assert statuses(jobs)[clash] == "pending"
+
+
+async def test_a_trigger_that_raises_is_told_by_its_code_alone(database: str, jobs: Session) -> None:
+    add(jobs)
+    jobs.execute(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no, %', new.tenant; END $$;"
+        "CREATE TRIGGER no BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    async with watching(database, parse_watch({**GIVEN, "action": "mark"})) as (watcher, _):
+        (looked,) = (await watcher.step()).values()
+    assert isinstance(looked, Looked)
+    assert looked.problem == "1 row cannot be taken back: error P0001 of a type or a trigger"
+
+
+async def test_a_status_that_a_check_refuses_is_told_before_it_is_needed(database: str, jobs: Session) -> None:
+    jobs.execute("ALTER TABLE jobs ADD CONSTRAINT known CHECK (status IN ('pending', 'processing'))")
+    ((level, told),) = await problems(database)
+    assert level == "error"
+    assert told.startswith("'failed' is refused by the constraint known of public.jobs: it demands: ")
+
+
+@pytest.mark.parametrize("moment", ["-infinity", "0044-03-15 BC"])
+async def test_a_time_that_no_calendar_has_blinds_no_table(database: str, jobs: Session, moment: str) -> None:
+    odd, stuck = add(jobs), add(jobs)
+    jobs.execute("UPDATE jobs SET heartbeat_at = %s WHERE id = %s", [moment, odd])
+    async with watching(database, parse_watch({**GIVEN, "action": "mark"})) as (watcher, _):
+        (looked,) = (await watcher.step()).values()
+    assert isinstance(looked, Looked)
+    assert [(each.row.row_id, each.row.silent_since is None) for each in looked.rescues] == [
+        (odd, True),
+        (stuck, False),
+    ]
+
+
+async def test_a_payload_is_sent_as_its_text(database: str, jobs: Session) -> None:
+    text = '{"a": 1.10, "b": 12345678901234567890.123456789}'
+    jobs.execute("ALTER TABLE jobs ADD payload jsonb, ADD raw json")
+    add(jobs, payload=text, raw='{"x":"\\u0000",  "x": 1}')
+    for name, body in (("payload", text), ("raw", '{"x":"\\u0000",  "x": 1}')):
+        watch = parse_watch({**GIVEN, "queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q", "payload": name})
+        async with watching(database, watch) as (watcher, _):
+            looked = await watcher.look(watch, dry=True)
+        assert isinstance(looked, Looked)
+        (rescue,) = looked.rescues
+        assert rescue.entry is not None
+        assert json.loads(rescue.entry["MessageBody"], parse_float=str) == json.loads(body, parse_float=str)
+        assert name == "payload" or rescue.entry["MessageBody"] == body
+
+
+async def test_without_a_key_of_one_column_people_can_be_told(database: str, conn: Session) -> None:
+    conn.execute(
+        "CREATE TABLE parted (id int, at timestamptz, status text, heartbeat_at timestamptz, PRIMARY KEY (id, at))"
+        " PARTITION BY RANGE (at)"
+    )
+    conn.execute("CREATE TABLE parted_now PARTITION OF parted DEFAULT")
+    conn.execute("INSERT INTO parted VALUES (1, now(), 'processing', holdfast.clock() - interval '1 hour')")
+    watch = parse_watch({**GIVEN, "table": "parted", "action": "alert"})
+    async with watching(database, watch) as (watcher, _):
+        (looked,) = (await watcher.step()).values()
+    assert isinstance(looked, Looked)
+    assert [each.row_id for each in looked.rows] == ["1"]

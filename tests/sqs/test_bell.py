@@ -19,6 +19,7 @@ from tests.sqs.local import LocalSqs
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.sqs.bell.WAIT", 1)
+    monkeypatch.setattr("holdfast.sqs.bell.HIDDEN", 0)
 
 
 @pytest.fixture

@@ -96,12 +96,37 @@ async def test_what_is_no_arn_is_refused(client: Sqs, arn: str) -> None:
         ("orders", "HOLDFAST_SQS_QUEUE_URL is 'orders', which is no queue's URL"),
         ("https://sqs.eu-west-1.amazonaws.com/", "no queue's URL"),
         ("https://sqs.eu-west-1.amazonaws.com/1/q.fifo", "names the FIFO queue 'q.fifo'"),
+        ("https://sqs.eu-west-1.amazonaws.com/1/q.fifo?a=b", "no queue's URL"),
+        ("https://sqs.eu-west-1.amazonaws.com/1/q\n", "no queue's URL"),
+        ("http://[::1/q", "HOLDFAST_SQS_QUEUE_URL is 'http://[::1/q', which is no queue's URL"),
+        ("http://127.0.0.1:many/q", "no queue's URL"),
+        ("https://me:secret@example.org/1/q", "HOLDFAST_SQS_QUEUE_URL is 'https://...@example.org/1/q'"),
     ],
 )
 def test_what_cannot_be_a_queue_for_bells_is_refused_with_the_reason(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         check_queue_url(url, setting="HOLDFAST_SQS_QUEUE_URL", fifo=False)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/1/q", {"region_name": "eu-west-1"}),
+        ("https://eu-west-1.queue.amazonaws.com/1/q", {"region_name": "eu-west-1"}),
+        ("https://queue.amazonaws.com/1/q", {"region_name": "us-east-1"}),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", {"region_name": "cn-north-1"}),
+        ("https://vpce-0-a.sqs.eu-west-1.vpce.amazonaws.com/1/q", {"region_name": "eu-west-1", "endpoint_url": "/"}),
+        ("https://sqs-fips.us-west-2.amazonaws.com/1/q", {"region_name": "us-west-2", "endpoint_url": "/"}),
+        ("https://sqs.eu-west-1.api.aws/1/q", {"region_name": "eu-west-1", "endpoint_url": "/"}),
+        ("https://sqs.example.org/1/q", {"region_name": "ap-south-1", "endpoint_url": "/"}),
+    ],
+)
+def test_a_client_connects_where_the_url_says(url: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "ap-south-1")
+    if "endpoint_url" in place:
+        place = {**place, "endpoint_url": url.removesuffix("/1/q")}
+    assert Sqs(url)._place == place
 
 
 def test_a_queue_is_called_by_its_name_without_its_account() -> None:

@@ -1,7 +1,10 @@
 """The seam to SQS on a bad day: what does not work is told, and nothing stays hidden."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -77,6 +80,28 @@ async def test_each_entry_that_is_refused_is_told_by_its_place(client: Sqs, prox
     assert sorted(found) == sorted(f"message {number}" for number in range(12) if number not in (1, 3, 11))
 
 
+@pytest.mark.parametrize("answer", [{}, {"Successful": [], "Failed": [{"Id": "7", "Code": "x"}]}])
+async def test_an_entry_of_which_the_answer_says_nothing_was_not_done(
+    client: Sqs, proxy: FaultProxy, url: str, answer: dict[str, Any]
+) -> None:
+    proxy.change_answer("SendMessageBatch", lambda _: answer)
+    proxy.change_answer("DeleteMessageBatch", lambda _: answer)
+    assert await client.send(url, ["one"]) == [Refused(0, "not in the answer", is_ours=False)]
+    (message,) = await client.receive(url)
+    assert await client.delete(url, [message.receipt]) == [message.receipt]
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"MessageId": "1", "ReceiptHandle": "r", "Attributes": {"SentTimestamp": "x"}}]
+)
+async def test_what_answers_otherwise_than_sqs_is_told_as_that(
+    client: Sqs, proxy: FaultProxy, url: str, message: dict[str, Any]
+) -> None:
+    proxy.change_answer("ReceiveMessage", lambda _: {"Messages": [message]})
+    with pytest.raises(QueueUnavailable, match=r"what answers for queue '.*' is not SQS"):
+        await client.receive(url)
+
+
 async def test_receipts_that_are_refused_are_told(client: Sqs, proxy: FaultProxy, url: str) -> None:
     await client.send(url, ["one", "two", "three"])
     receipts = [message.receipt for message in await client.receive(url)]
@@ -123,3 +148,28 @@ async def test_a_receive_that_hangs_is_given_up_and_what_it_brings_later_is_give
     proxy.heal()
     await until(lambda: proxy.asked["ChangeMessageVisibilityBatch"] == 1)
     assert [message.body for message in await client.receive(url, wait=10)] == ["one"]
+
+
+GIVES_UP = """
+import asyncio, socket
+from holdfast.sqs.connection import ThreadConnection
+
+silent = socket.create_server(("127.0.0.1", 0))
+place = {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}", "region_name": "eu-west-1"}
+place |= {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+
+async def main():
+    connection = ThreadConnection(place, read=600)
+    call = asyncio.create_task(connection.call("list_queues", {}))
+    kept = await asyncio.to_thread(silent.accept)
+    call.cancel()
+    await connection.close()
+
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_a_program_ends_though_a_call_in_a_thread_hangs() -> None:
+    ended = subprocess.run([sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ended\n", "")

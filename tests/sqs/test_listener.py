@@ -121,6 +121,18 @@ async def test_without_room_nothing_is_received(proxy: FaultProxy, name: str) ->
         assert proxy.asked["ReceiveMessage"] <= asked + 1
 
 
+async def test_what_answers_at_once_with_nothing_is_not_asked_over_and_over(
+    proxy: FaultProxy, client: Sqs, sqs: LocalSqs, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.sqs.bell.NO_ROOM", 3600)
+    proxy.change_request("ReceiveMessage", lambda asked: {**asked, "WaitTimeSeconds": 0})
+    async with listening(proxy.url(name)):
+        await until(lambda: proxy.carried_out["ReceiveMessage"])
+        for _ in range(20):
+            await client.receive(sqs.url(name))
+        assert proxy.asked["ReceiveMessage"] == 1
+
+
 @pytest.mark.parametrize("code", ["AccessDenied", "ServiceUnavailable"])
 async def test_a_bell_that_cannot_be_deleted_wakes_its_worker_all_the_same(
     proxy: FaultProxy, sqs: LocalSqs, name: str, code: str
@@ -129,6 +141,20 @@ async def test_a_bell_that_cannot_be_deleted_wakes_its_worker_all_the_same(
     async with listening(proxy.url(name)) as ear:
         await ring(sqs, name)
         await until(lambda: ear.rings == 1)
+
+
+async def test_a_worker_is_woken_before_its_bell_is_deleted(
+    proxy: FaultProxy, sqs: LocalSqs, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("CALL", "READ"):
+        monkeypatch.setattr(f"holdfast.sqs.client.{bound}", 3600)
+    proxy.hold("DeleteMessageBatch")
+    async with listening(proxy.url(name)) as ear:
+        await ring(sqs, name)
+        await until(lambda: ear.rings == 1, seconds=20)
+        assert proxy.carried_out["DeleteMessageBatch"] == 0
+        proxy.heal()
+        await until(lambda: proxy.carried_out["DeleteMessageBatch"])
 
 
 async def test_receipts_that_sqs_refuses_are_tried_once_more_and_then_told(

@@ -21,7 +21,7 @@ const server = http.createServer(async (incoming, outgoing) => {
     headers: incoming.headers,
     body: hasBody ? Buffer.concat(chunks) : undefined,
   });
-  const answer = await route[incoming.method](request);
+  const answer = await route[incoming.method](request, { params: Promise.resolve({}) });
   outgoing.writeHead(answer.status, Object.fromEntries(answer.headers));
   outgoing.end(Buffer.from(await answer.arrayBuffer()));
 });

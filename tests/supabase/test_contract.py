@@ -168,6 +168,7 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "begin_watches": lambda: watches.begin_watches([], 5.0),
     "end_watch": lambda: watches.end_watch("nobody", {"stale": 0}),
     "list_watches": watches.list_watches,
+    "forget_watch": lambda: watches.forget_watch("nobody"),
     "take_watch_messages": lambda: watches.take_watch_messages(5, 60.0),
     "settle_watch_messages": lambda: watches.settle_watch_messages([(TWO, None, 0.0)]),
     "discover_tables": watches.discover_tables,

@@ -111,6 +111,29 @@ def test_health_is_the_ledger_s_and_tells_strangers_the_status_only(
         assert ill.headers["Cache-Control"] == "no-store"
 
 
+def test_what_a_framework_passes_reaches_the_handler_and_a_limit_that_is_not_kept_is_logged(compiled: Path) -> None:
+    program = """
+    const { rateLimited } = require(process.argv[1] + "/lib/holdfast.js");
+    const route = rateLimited({ limit: 1, policy: "p" }, async (_, { params }) => Response.json(await params));
+    (async () => {
+      for (let i = 0; i < 2; i++) {
+        const answer = await route(new Request("http://here"), { params: Promise.resolve({ id: "7" }) });
+        console.log(await answer.text());
+      }
+    })();
+    """
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SUPABASE_URL": "http://127.0.0.1:9",
+        "SUPABASE_SERVICE_KEY": "sb_secret_x",
+    }
+    done = subprocess.run(
+        ["node", "-e", program, str(compiled)], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert done.stdout.splitlines() == ['{"id":"7"}'] * 2
+    assert done.stderr.splitlines() == ["rate limit p: the ledger did not answer check_rate_limit: TypeError"]
+
+
 def test_while_the_ledger_is_away_requests_are_admitted_and_health_fails(compiled: Path, project: Project) -> None:
     def away(handler: Gateway) -> None:
         handler.send(503, {"message": "no"})

@@ -87,19 +87,26 @@ export interface Limit {
   withoutLedger?: "admit" | "refuse";
 }
 
-type Handler = (request: Request) => Response | Promise<Response>;
+type Handler<Rest extends unknown[]> = (request: Request, ...rest: Rest) => Response | Promise<Response>;
 
-/** A route handler that answers 429 (RFC 6585) with Retry-After once its caller's limit is used up. */
-export function rateLimited(given: Limit, handler: Handler): (request: Request) => Promise<Response> {
+/**
+ * A route handler that answers 429 (RFC 6585) with Retry-After once its caller's limit is used up. What else the
+ * framework passes to a handler, such as Next.js's `{ params }`, is passed on.
+ */
+export function rateLimited<Rest extends unknown[]>(
+  given: Limit,
+  handler: Handler<Rest>,
+): (request: Request, ...rest: Rest) => Promise<Response> {
   const window = given.window ?? 60;
-  return async (request) => {
+  return async (request, ...rest) => {
     let decision: Decision;
     try {
       const caller = await (given.identify ?? callerOf)(request);
       decision = await checkRateLimit(caller, given.limit, window, given.policy);
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
-      return given.withoutLedger === "refuse" ? refused(503, 1, {}) : handler(request);
+      warn(`rate limit ${given.policy ?? "default"}: ${error.message}`);
+      return given.withoutLedger === "refuse" ? refused(503, 1, {}) : handler(request, ...rest);
     }
     const policy = `"${given.policy ?? "default"}"`;
     const fields = {
@@ -109,11 +116,20 @@ export function rateLimited(given: Limit, handler: Handler): (request: Request) 
     if (!decision.allowed) {
       return refused(429, Math.max(1, Math.ceil(decision.retry_after)), fields);
     }
-    const answer = await handler(request);
+    const answer = await handler(request, ...rest);
     const headers = new Headers(answer.headers);
     for (const [name, value] of Object.entries(fields)) headers.set(name, value);
     return new Response(answer.body, { status: answer.status, statusText: answer.statusText, headers });
   };
+}
+
+let warned = 0;
+
+/** A limit that is not kept must not go unnoticed; nor may it fill the log: a line a minute. */
+function warn(text: string): void {
+  if (Date.now() - warned < 60_000) return;
+  warned = Date.now();
+  console.warn(text);
 }
 
 function refused(status: 429 | 503, seconds: number, fields: Record<string, string>): Response {

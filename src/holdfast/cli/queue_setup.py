@@ -84,7 +84,7 @@ def _with_sqs(work: Callable[[Sqs], Awaitable[T]], url: str | None, region: str 
         raise ConfigurationError("this needs the extra `sqs`: pip install 'holdfast[sqs]'")
 
     async def run() -> T:
-        sqs = Sqs(url or "", region=region)
+        sqs = Sqs(url or "", wait=0, region=region)
         try:
             return await work(sqs)
         finally:

@@ -27,7 +27,7 @@ async def ask_for_tagged_bell(settings: Settings) -> Settings:
 
 async def _tags(url: str) -> dict[str, str]:
     """Those of a queue; none where it cannot be asked: then nothing is sent to it."""
-    sqs = Sqs(url)
+    sqs = Sqs(url, wait=0)
     try:
         async with asyncio.timeout(TAG_DEADLINE):
             return await sqs.tags(url)

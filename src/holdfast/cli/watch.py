@@ -1,6 +1,7 @@
 """`holdfast watch`: tables of your own, whose stuck jobs are found: propose, examine, look, and see how they are."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +14,8 @@ from holdfast.cli.service import require_sqs
 from holdfast.config import Settings
 from holdfast.core import telling
 from holdfast.core.discovery import Candidate, as_toml, propose
-from holdfast.core.watch import Watch
+from holdfast.core.incident import Pace
+from holdfast.core.watch import StaleRow, Watch
 from holdfast.errors import ConfigurationError
 from holdfast.events import Sinks
 from holdfast.notify.log import LogChannel
@@ -86,6 +88,22 @@ def check(
 
 
 @watch.command()
+def forget(name: str, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """A table was taken out of the settings: nobody misses looks at it, and what is open about it is over."""
+    settings = read_settings(database_url, data_dir)
+    if name in {each.name for each in settings.watch}:
+        raise ConfigurationError(f"{name!r} is still watched; take its [[watch]] out of holdfast.toml first")
+    database = open_database(settings)
+    try:
+        known = asyncio.run(_forget(database.dsn, name))
+    finally:
+        database.release()
+    if not known:
+        raise ConfigurationError(f"no table is watched as {name!r}; see: holdfast watch list")
+    show(f"{clean(name)} is forgotten")
+
+
+@watch.command()
 def sweep(
     *,
     names: Names = None,
@@ -103,13 +121,23 @@ def sweep(
         looks = asyncio.run(_sweep(database.dsn, watches, settings.sweep_interval, dry=dry_run))
     finally:
         database.release()
-    failed = any(isinstance(each, str) for each in looks.values())
+    failed = any(isinstance(each, str) or each.refused for each in looks.values())
     if as_json:
         print_json(dry_run=dry_run, watches=[_as_json(name, looked) for name, looked in looks.items()])
     else:
         for each in watches:
             _show(each, looks[each.name], dry=dry_run)
     raise typer.Exit(1 if failed else 0)
+
+
+async def _forget(dsn: str, name: str) -> bool:
+    ledger = AsyncLedger(dsn, name="holdfast watch")
+    try:
+        at_once = Pace(clean_looks=1, calm=0.0, longest_calm=0.0)
+        watcher = Watcher(ledger, [], [LogChannel.name], Sinks([]), interval=0.0, new_id=new_id, pace=at_once)
+        return await watcher.forget(name)
+    finally:
+        await ledger.close()
 
 
 async def _sweep(dsn: str, watches: list[Watch], interval: float, *, dry: bool) -> dict[str, Looked | str]:
@@ -147,21 +175,33 @@ def _show(watch: Watch, looked: Looked | str, *, dry: bool) -> None:
     if isinstance(looked, str):
         show(Text(f"{clean(watch.name)}: cannot be looked at: {clean(looked)}", "red"))
         return
-    left = looked.stale if watch.action == "alert" or not dry else 0
     does = "would become" if dry else "became"
-    found = min(max(left, len(looked.rescues)), MOST)
-    show(
-        f"{clean(watch.name)}: {telling.many(found, 'stuck row')}" + (", left alone" if watch.action == "alert" else "")
-    )
+    found = telling.many(len(looked.rows), "stuck row") + (" or more" if len(looked.rows) == MOST else "")
+    show(f"{clean(watch.name)}: {found}" + (", left alone" if watch.action == "alert" else ""))
+    if watch.action == "alert":
+        _show_rows(looked.rows)
     for each in looked.rescues[:20]:
         sent = f", and a message {'would go' if dry else 'goes'} out: " if each.entry else ""
         body = "" if each.entry is None else str(each.entry["MessageBody"])[:200]
-        silent = "" if each.row.silent_since is None else f", silent since {each.row.silent_since:%Y-%m-%d %H:%M:%S %Z}"
-        show(Text(clean(f"  {each.row.row_id} ({each.row.status}{silent}) {does} {each.to_status}{sent}{body}")))
+        show(Text(clean(f"  {_shown(each.row)} {does} {each.to_status}{sent}{body}")))
     if len(looked.rescues) > 20:
         show(f"  and {len(looked.rescues) - 20:,} more")
+    if looked.problem:
+        show(Text(f"  {clean(looked.problem)}", "red"))
     if looked.advice:
         show(Text(f"  slow; faster with: {clean(looked.advice)}", "yellow"))
+
+
+def _show_rows(rows: Sequence[StaleRow]) -> None:
+    for each in rows[:20]:
+        show(Text(clean(f"  {_shown(each)}")))
+    if len(rows) > 20:
+        show(f"  and {len(rows) - 20:,} more")
+
+
+def _shown(row: StaleRow) -> str:
+    silent = "" if row.silent_since is None else f", silent since {row.silent_since:%Y-%m-%d %H:%M:%S %Z}"
+    return f"{row.row_id} ({row.status}{silent})"
 
 
 def _as_json(name: str, looked: Looked | str) -> dict[str, object]:
@@ -172,4 +212,16 @@ def _as_json(name: str, looked: Looked | str) -> dict[str, object]:
          "message": None if each.entry is None else each.entry["MessageBody"]}
         for each in looked.rescues
     ]  # fmt: skip
-    return {"name": name, "stale": looked.stale, "rows": rows, "advice": looked.advice}
+    kept = {each.row.row_id for each in looked.rescues}
+    left = [
+        {"id": each.row_id, "from": each.status, "to": None, "given_up": False, "message": None}
+        for each in looked.rows
+        if each.row_id not in kept
+    ]
+    return {
+        "name": name,
+        "stale": looked.stale,
+        "rows": rows + left,
+        "problem": looked.problem,
+        "advice": looked.advice,
+    }

@@ -12,6 +12,7 @@ from holdfast.cli.options import DatabaseUrl, DataDir, open_database, read_setti
 from holdfast.cli.service import (
     describe_sqs,
     describe_stop,
+    describe_watches,
     require_sqs,
     require_unix,
     show_start,
@@ -83,6 +84,7 @@ def worker(
                 ("app", f"{reference} with {describe_kinds(kinds_served)}"),
                 *describe_schedules(loaded),
                 ("workers", describe_workers(settings)),
+                *(describe_watches(settings) if settings.monitors else ()),
                 *describe_sqs(settings),
                 ("stop", describe_stop(settings)),
             ],

@@ -101,7 +101,7 @@ def _propose(found: Candidate) -> Proposal | None:
             f"do workers write {chosen} while they run? If only at the start, stale_after is their longest run"
         )
     if found.id is None:
-        doubts.append("it has no unique key on one column, which a watch needs")
+        doubts.append("it has no unique key on one column, without which people can only be told")
     entry: dict[str, str | Sequence[str]] = {
         "table": ".".join(map(_named, (found.schema, found.table))),
         "id": found.id or "?",
@@ -127,8 +127,13 @@ def _those(values: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    lower = {each.lower(): each for each in columns}
-    return next((lower[name] for name in names if name in lower), None)
+    known = {_snake(each): each for each in columns}
+    return next((known[name] for name in names if name in known), None)
+
+
+def _snake(name: str) -> str:
+    """lastHeartbeatAt and "Updated At" as last_heartbeat_at and updated_at: tables of TypeScript have such names."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[ -]+", "_", name).lower()
 
 
 def as_toml(proposal: Proposal) -> str:
@@ -136,13 +141,22 @@ def as_toml(proposal: Proposal) -> str:
     something."""
     found = proposal.candidate
     lines = [f"# {found.schema}.{found.table}: about {found.rows:,} rows; {found.status}: {_some(found.values)}"]
-    lines += [f"# ? {doubt}" for doubt in proposal.doubts]
-    entry = ["[[watch]]", *(f"{name} = {json.dumps(value)}" for name, value in proposal.entry.items())]
+    lines = [_printable(line) for line in (*lines, *(f"# ? {doubt}" for doubt in proposal.doubts))]
+    entry = ["[[watch]]", *(f"{name} = {_toml(value)}" for name, value in proposal.entry.items())]
     entry.append("stale_after = 600")
     entry.append('action = "alert"  # "requeue" sends a message to queue_url, "mark" writes the status alone')
     return "\n".join([*lines, *(entry if proposal.is_whole else [f"# {line}" for line in entry])])
 
 
+def _toml(value: str | Sequence[str]) -> str:
+    """As TOML has it: like JSON, but DEL is written as an escape, and beyond 16 bits nothing is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _some(values: Sequence[str], most: int = 12) -> str:
     shown = ", ".join(values[:most]) + (", ..." if len(values) > most else "")
-    return "".join(each if each.isprintable() else "?" for each in shown)[:300] or "no value is known"
+    return shown[:300] or "no value is known"
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -93,6 +93,7 @@ class Watch:
             "action": self.action,
             "time_zone": self.time_zone,
             "columns": list(self.columns),
+            "payload": self.payload,
         }
 
 

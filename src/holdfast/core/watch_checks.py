@@ -1,5 +1,6 @@
 """The check of other programs' tables that are watched. No I/O, no clock."""
 
+import shlex
 from collections.abc import Sequence
 
 from holdfast.core.health import Check, WatchedTable
@@ -12,7 +13,8 @@ def judge_watched_tables(tables: Sequence[WatchedTable]) -> Check:
     for each in tables:
         ago = each.looked_ago
         if ago is None or ago > 10 * each.every + 30:
-            fails.append(f"{each.table}: nobody looks at it any more, {_last_look(ago)}")
+            way = f"was it taken out? holdfast watch forget {shlex.quote(each.name)}"
+            fails.append(f"{each.table}: nobody looks at it any more, {_last_look(ago)} ({way})")
         elif each.problem is not None:
             fails.append(f"{each.table}: {each.problem}")
         if each.stale:

@@ -6,7 +6,7 @@ from holdfast.core.incident import Finding
 from holdfast.core.telling import many
 from holdfast.core.watch import Watch
 
-STUCK, BLIND, UNSENT = "watched_rows_stuck", "watch_blind", "watch_unsent"
+STUCK, BLIND, UNSENT = KINDS = ("watched_rows_stuck", "watch_blind", "watch_unsent")
 
 
 def stuck(watch: Watch, stale: int, rescued: int, given_up: int) -> Finding | None:
@@ -39,11 +39,19 @@ def _title(watch: Watch, stale: int, rescued: int, given_up: int) -> str:
 
 def blind(watch: Watch, why: str, since: datetime | None) -> Finding:
     """A table that cannot be looked at."""
+    return _blocked(watch, f"Table {watch.table} cannot be looked at", why, since)
+
+
+def refused(watch: Watch, why: str, since: datetime | None) -> Finding:
+    """A table that does not let rows be taken back: a constraint or a trigger of it says no."""
+    return _blocked(watch, f"Table {watch.table} refuses to let rows be taken back", why, since)
+
+
+def _blocked(watch: Watch, title: str, why: str, since: datetime | None) -> Finding:
     lines = [["where", watch.table], ["why", why], ["means", "rows of it that are stuck stay stuck"]]
     if since is not None:
         lines.append(["since", since.strftime("%Y-%m-%d %H:%M UTC")])
-    details = {"lines": lines, "command": "holdfast watch check"}
-    return Finding(BLIND, watch.name, f"Table {watch.table} cannot be looked at", 1, 1, details)
+    return Finding(BLIND, watch.name, title, 1, 1, {"lines": lines, "command": "holdfast watch check"})
 
 
 def unsent(watch: Watch, count: int, since: datetime | None, why: str) -> Finding:

@@ -65,6 +65,14 @@ class WatchMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """A rescue that was carried out, or that the table `refused`, and why."""
+
+    id: UUID
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundTable:
     """A table that could hold jobs: what `holdfast watch discover` judges by."""
 
@@ -90,8 +98,8 @@ def find_watched(watch: Watch, most: int) -> Call[StaleRow]:
     return Call("find_watched", text, (json.dumps(watch.spec()), most), StaleRow)
 
 
-def rescue_watched(watch: Watch, rescues: Mapping[UUID, Rescue]) -> Call[UUID]:
-    """Take rows back whose status and heartbeat are what was read; the ids of those that were."""
+def rescue_watched(watch: Watch, rescues: Mapping[UUID, Rescue]) -> Call[Attempted]:
+    """Take rows back whose status and heartbeat are what was read; those that were, and those that are refused."""
     wanted = [
         {
             "id": str(id),
@@ -106,8 +114,8 @@ def rescue_watched(watch: Watch, rescues: Mapping[UUID, Rescue]) -> Call[UUID]:
         }
         for id, each in rescues.items()
     ]
-    text = "SELECT holdfast.rescue_watched(%s::jsonb, %s::jsonb)"
-    return Call("rescue_watched", text, (json.dumps(watch.spec()), json.dumps(wanted)), _uuid)
+    text = "SELECT id, refused FROM holdfast.rescue_watched(%s::jsonb, %s::jsonb)"
+    return Call("rescue_watched", text, (json.dumps(watch.spec()), json.dumps(wanted)), _attempted)
 
 
 def begin_watches(watches: Sequence[Watch], every: float) -> Call[str]:
@@ -126,7 +134,7 @@ def begin_watches(watches: Sequence[Watch], every: float) -> Call[str]:
 
 
 def end_watch(name: str, result: Mapping[str, Any]) -> Call[WatchEnded]:
-    """Write down what a look came to: {stale, rescued, given_up}, or {problem}, and {advice} with both."""
+    """Write down what a look came to: {stale, rescued, given_up}, {problem} or both, and {advice}."""
     text = (
         "SELECT blind_since, rescued, given_up, unsent, unsent_since, unsent_why FROM holdfast.end_watch(%s, %s::jsonb)"
     )
@@ -140,6 +148,11 @@ def list_watches(most: int = 100, *, abandoned: bool = False) -> Call[WatchLine]
         " problem_since, problem, advice FROM holdfast.list_watches(%s, %s)"
     )
     return Call("list_watches", text, (most, abandoned), WatchLine)
+
+
+def forget_watch(name: str) -> Call[str]:
+    """A watched table was taken out of the settings; its name, where it was known."""
+    return Call("forget_watch", "SELECT holdfast.forget_watch(%s)", (name,), str)
 
 
 def take_watch_messages(most: int, lease: float) -> Call[WatchMessage]:
@@ -163,6 +176,10 @@ def discover_tables(most: int = 200) -> Call[FoundTable]:
         " FROM holdfast.discover_tables(%s)"
     )
     return Call("discover_tables", text, (most,), FoundTable)
+
+
+def _attempted(id: Any, refused: str | None) -> Attempted:
+    return Attempted(_uuid(id), refused)
 
 
 def _uuid(value: Any) -> UUID:

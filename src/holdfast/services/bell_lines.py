@@ -67,11 +67,10 @@ class BellLines:
 
     async def ring(self, bells: Sequence[Bell]) -> Rung:
         """Send bells. Raises nothing for want of SQS."""
-        rung = Rung()
-        for url, line in self._lines.items():
-            its = [bell for bell in bells if self._routes.url_of(bell.queue) == url]
-            rung += await line.ring(its) if its else Rung()
-        return rung
+        its = {url: [bell for bell in bells if self._routes.url_of(bell.queue) == url] for url in self._lines}
+        # Side by side: one that hangs makes no bell of the others late.
+        rung = await asyncio.gather(*(self._lines[url].ring(some) for url, some in its.items() if some))
+        return sum(rung, Rung())
 
     def may_ring(self) -> bool:
         """Whether there is a line that may be tried now."""
@@ -155,7 +154,8 @@ class BellLine:
 
     async def _room(self, wanted: int) -> int:
         """How many bells may be sent. A quiet line is rung without a look first, which would make the bell late."""
-        if self._since_look + wanted > WITHOUT_A_LOOK and self._clock() >= self._look_at:
+        is_quiet = self._since_look + wanted <= min(WITHOUT_A_LOOK, self._most - self._unheard)
+        if not is_quiet and self._clock() >= self._look_at:
             await self._look()
         return max(0, self._most - self._unheard - self._since_look)
 

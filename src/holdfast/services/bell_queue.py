@@ -1,10 +1,11 @@
 """The watch over a queue for bells: whether it is Holdfast's alone, written down where ringers and people see it.
 
-A worker that meets somebody else's message opens an incident, and ringers leave that queue alone as long as it is open.
-It is over when a worker that begins to listen finds the queue empty.
+A worker that meets somebody else's message opens an incident; as long as it is open, ringers leave that queue alone and
+no worker receives from it. It is over when a worker that begins to listen finds the queue empty.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from holdfast.services.incidents import IncidentBook
 
 #: Seconds until what could not be written is tried again, and what is not yet taken for over is said again.
 PAUSE = 5.0
+#: Seconds for which is believed what the ledger said of the queue: a part of those that a stranger stays hidden.
+BELIEVED = 2.0
 
 
 async def is_foreign(ledger: Executor, queue: str) -> bool:
@@ -33,7 +36,8 @@ class BellQueueWatch:
         self._queue = queue
         self._sinks = sinks
         self._book = IncidentBook(ledger, [], sinks, new_id=new_id)
-        self._is_foreign = False
+        self._is_foreign = self._told = False
+        self._ask_at = float("-inf")
         self._news = asyncio.Event()
 
     def foreign(self) -> None:
@@ -45,6 +49,15 @@ class BellQueueWatch:
     def clean(self) -> None:
         """The queue was found empty."""
         self._news.set()
+
+    async def is_told(self) -> bool:
+        """Whether an incident is open, whoever met the message; what was known last where the ledger does not say."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._ask_at:
+            self._ask_at = now + BELIEVED
+            with contextlib.suppress(DatabaseError):
+                self._told = await is_foreign(self._ledger, self._queue)
+        return self._told
 
     async def run(self) -> None:
         while True:

@@ -51,6 +51,7 @@ class Ears:
                 failed=self._failed,
                 foreign=watch.foreign,
                 clean=watch.clean,
+                is_told=watch.is_told,
                 heard=_about(queue_name(url), heard),
             )
             self._watches.append(watch)

@@ -31,7 +31,7 @@ class SqsWatch:
 
     def __init__(self, queues: Sequence[WatchedQueue]) -> None:
         self._queues = queues
-        self._clients = {queue.url: Sqs(queue.url) for queue in queues}
+        self._clients = {queue.url: Sqs(queue.url, wait=0) for queue in queues}
         self._seen: dict[str, SqsQueue] = {}
         self.loop = Background("SQS queues")
 

@@ -13,16 +13,19 @@ from uuid import UUID
 
 from holdfast.core import watch_telling
 from holdfast.core.incident import Finding, Pace
-from holdfast.core.watch import Rescue, Watch, decide_rescue
+from holdfast.core.telling import many
+from holdfast.core.watch import Rescue, StaleRow, Watch, decide_rescue
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, Sinks, WatchedRowRescued, WatchedTableLost
 from holdfast.postgres.ledger import AsyncLedger
 from holdfast.postgres.watches import (
+    Attempted,
     WatchEnded,
     begin_watches,
     end_watch,
     examine_watch,
     find_watched,
+    forget_watch,
     list_watches,
     rescue_watched,
 )
@@ -38,11 +41,23 @@ SHORTEST_TURN = 0.5
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look at one table came to. `stale`: rows that are stuck still; `advice`: how it would cost less."""
+    """What a look at one table came to. `stale`: rows that are stuck still; `advice`: how it would cost less.
+
+    `rows`: those that it found. `refused`: why the table itself did not let rows be taken back, once for each of them.
+    """
 
     stale: int = 0
     rescues: Sequence[Rescue] = ()
     advice: str | None = None
+    rows: Sequence[StaleRow] = ()
+    refused: Sequence[str] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps rows from being taken back."""
+        if not self.refused:
+            return None
+        return f"{many(len(self.refused), 'row')} cannot be taken back: {self.refused[0]}"
 
 
 class Watcher:
@@ -70,23 +85,27 @@ class Watcher:
         self.sender = WatchSender(ledger, sinks)
 
     async def run(self) -> None:
+        sending = asyncio.create_task(self.sender.run(max(self._interval, SHORTEST_TURN)))
         try:
             while True:
                 self._turned()
                 try:
-                    await self.step()
+                    await self.step(sends=False)
                 except DatabaseError as error:
                     self._sinks.emit(LedgerLost("watched tables", str(error)))
                 except Exception:
                     _log.exception("the watcher failed in an unforeseen way, and goes on")
                 await asyncio.sleep(max(self._interval / 2, SHORTEST_TURN))
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             await self.sender.close()
 
-    async def step(self, *, everything: bool = False) -> dict[str, Looked | str]:
+    async def step(self, *, everything: bool = False, sends: bool = True) -> dict[str, Looked | str]:
         """Look at the tables whose turn it is (or at all), send what is to be sent, and tell of it.
 
-        Returns what each look came to, or why it could not be.
+        Returns what each look came to, or why it could not be. `sends`: whether it waits until messages are sent; else
+        the sender's own loop is woken.
         """
         due = await self._ledger.call(begin_watches(list(self._watches.values()), self._interval))
         due = list(self._watches) if everything else due
@@ -95,13 +114,22 @@ class Watcher:
         for name in due:
             looks[name] = await self._guarded_look(self._watches[name])
             found += await self._note(self._watches[name], looks[name])
-        await self.sender.step()
+        if sends:
+            await self.sender.step()
+        else:
+            self.sender.wake()
         if due:
-            kinds = [watch_telling.STUCK, watch_telling.BLIND, watch_telling.UNSENT]
+            kinds = watch_telling.KINDS
             # What is open about a table that was taken out of the settings is over: nobody watches it any more.
             left = {each.name for each in await self._ledger.call(list_watches(abandoned=True))}
             await self._book.fold(found, kinds, {kind: {*due, *left} for kind in kinds})
         return looks
+
+    async def forget(self, name: str) -> bool:
+        """Nobody watches it any more, and what is open about it is over; whether it was known."""
+        known = await self._ledger.call(forget_watch(name))
+        await self._book.fold([], watch_telling.KINDS, {kind: {name} for kind in watch_telling.KINDS})
+        return bool(known)
 
     async def _guarded_look(self, watch: Watch) -> Looked | str:
         try:
@@ -118,9 +146,15 @@ class Watcher:
         for rescue in looked.rescues:
             self._sinks.emit(_told(watch, rescue))
         final = sum(rescue.is_final for rescue in looked.rescues)
-        result = {"stale": looked.stale, "rescued": len(looked.rescues) - final, "given_up": final}
+        result: dict[str, object] = {"stale": looked.stale, "rescued": len(looked.rescues) - final, "given_up": final}
+        if looked.problem is not None:
+            self._sinks.emit(WatchedTableLost(watch.name, watch.table, looked.problem))
+            result["problem"] = looked.problem
         (ended,) = await self._ledger.call(end_watch(watch.name, {**result, "advice": looked.advice}))
-        return _findings(watch, looked.stale, ended)
+        found = _findings(watch, looked.stale, ended)
+        if looked.problem is not None:
+            found.append(watch_telling.refused(watch, looked.problem, ended.blind_since))
+        return found
 
     async def look(self, watch: Watch, *, dry: bool = False) -> Looked | str:
         """One look at one table, or why it cannot be looked at. `dry`: nothing is changed."""
@@ -132,13 +166,15 @@ class Watcher:
         rows = await self._ledger.call(find_watched(watch, MOST))
         wanted = {self._new_id(): rescue for row in rows if (rescue := decide_rescue(watch, row)) is not None}
         if dry:
-            return Looked(len(rows), list(wanted.values()), advice)
-        done: list[Rescue] = []
+            return Looked(len(rows), list(wanted.values()), advice, rows)
+        tried: list[Attempted] = []
         ids = list(wanted)
         for start in range(0, len(ids), BATCH):
             part = {id: wanted[id] for id in ids[start : start + BATCH]}
-            done += [wanted[id] for id in await self._ledger.call(rescue_watched(watch, part))]
-        return Looked(len(rows) - len(done), done, advice)
+            tried += await self._ledger.call(rescue_watched(watch, part))
+        done = [wanted[each.id] for each in tried if each.refused is None]
+        refused = [each.refused for each in tried if each.refused is not None]
+        return Looked(len(rows) - len(done), done, advice, rows, refused)
 
     async def _blind(self, watch: Watch, why: str) -> list[Finding]:
         self._sinks.emit(WatchedTableLost(watch.name, watch.table, why))

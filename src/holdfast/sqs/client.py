@@ -12,15 +12,17 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import ConfigurationError, QueueError, QueueRefused, QueueUnavailable
+from holdfast.sqs.address import is_sdk_s, region_of
 from holdfast.sqs.connection import Connect, Connection, any_connection
-from holdfast.sqs.translation import translated
+from holdfast.sqs.translation import translated, understood
 
 #: Entries of a batch call; seconds to read beyond a wait, and for a call with all its retries.
 BATCH = 10
@@ -73,10 +75,10 @@ def queue_name(url: str) -> str:
 
 def check_queue_url(url: str, *, setting: str, fifo: bool) -> None:
     """Raise `ConfigurationError` for what is no queue's URL, or (unless `fifo`) that of a FIFO queue."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not queue_name(url):
+    if not _is_queue_url(url):
+        shown = re.sub(r"//[^/]*@", "//...@", url)[:100]
         raise ConfigurationError(
-            f"{setting} is {url[:100]!r}, which is no queue's URL; it looks like"
+            f"{setting} is {shown!r}, which is no queue's URL; it looks like"
             " https://sqs.eu-west-1.amazonaws.com/123456789012/name"
         )
     if url.endswith(".fifo") and not fifo:
@@ -84,6 +86,17 @@ def check_queue_url(url: str, *, setting: str, fifo: bool) -> None:
             f"{setting} names the FIFO queue {queue_name(url)!r}: a bell is deleted before its job is claimed, which"
             " frees its group at once, so FIFO adds nothing but cost; take a standard queue (group_key keeps order)"
         )
+
+
+def _is_queue_url(url: str) -> bool:
+    """Host, perhaps a port, and a path: neither credentials nor a query, and no space that a file or a shell left."""
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_bare = "@" not in parts.netloc and not parts.query and not parts.fragment and not re.search(r"\s", url)
+    return parts.scheme in ("http", "https") and has_place and is_bare and bool(queue_name(url))
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,8 @@ class Sqs:
     """SQS as seen from one queue's URL: its region and endpoint. Opens its client on first use; `close` when done.
 
     url: that of a queue, of an endpoint, or "": then the SDK's chain says which endpoint and, without `region`, where.
-    wait: the longest wait of a receive, in seconds. An answer that is 5 s later than that is given up.
+    wait: the longest wait of a receive, in seconds; 0 for who receives nothing. An answer that is 5 s later than that
+    is given up.
     connect: makes the client; by default one of aiobotocore where that is installed, else one of boto3 in threads.
     """
 
@@ -129,10 +143,8 @@ class Sqs:
                 {"Id": str(number), **_entry(message)} for number, message in enumerate(messages[start : start + BATCH])
             ]
             answer = await self._call(url, "send_message_batch", Entries=entries)
-            refused += [
-                Refused(start + int(each["Id"]), str(each.get("Code", "")), bool(each.get("SenderFault")))
-                for each in answer.get("Failed", [])
-            ]
+            with understood(queue_name(url)):
+                refused += [replace(each, place=start + each.place) for each in _refused(answer, len(entries))]
         return refused
 
     async def receive(self, url: str, *, wait: int = 0, visibility: int | None = None) -> list[Message]:
@@ -159,7 +171,9 @@ class Sqs:
         if not asked.done():
             self._abandon(url, asked)
             raise QueueUnavailable(f"SQS does not answer for queue {queue_name(url)!r} within {wait + CALL:g} s")
-        return [_message(each) for each in asked.result().get("Messages", [])]
+        found = asked.result()
+        with understood(queue_name(url)):
+            return [_message(each) for each in found.get("Messages", [])]
 
     async def delete(self, url: str, receipts: Sequence[str]) -> list[str]:
         """Delete messages; the receipts that SQS refused."""
@@ -171,11 +185,9 @@ class Sqs:
 
     async def attributes(self, url: str) -> QueueAttributes:
         """What SQS says of the queue."""
-        try:
-            answer = await self._call(url, "get_queue_attributes", AttributeNames=["All"])
+        answer = await self._call(url, "get_queue_attributes", AttributeNames=["All"])
+        with understood(queue_name(url)):
             return _attributes(answer["Attributes"], url)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise QueueUnavailable(f"what answers for queue {queue_name(url)!r} is not SQS") from error
 
     async def tags(self, url: str) -> dict[str, str]:
         """The queue's tags."""
@@ -237,7 +249,8 @@ class Sqs:
             part = receipts[start : start + BATCH]
             entries = [{"Id": str(number), "ReceiptHandle": receipt, **options} for number, receipt in enumerate(part)]
             answer = await self._call(url, operation, Entries=entries)
-            failed += [part[int(each["Id"])] for each in answer.get("Failed", [])]
+            with understood(queue_name(url)):
+                failed += [part[each.place] for each in _refused(answer, len(part))]
         return failed
 
     def _abandon(self, url: str, asked: "asyncio.Task[Mapping[str, Any]]") -> None:
@@ -260,22 +273,21 @@ class Sqs:
     ) -> Mapping[str, Any]:
         if self._connection is None:
             self._connection = self._connect(self._place, read=self._wait + READ)
-        with translated(queue, within, self._connection):
+        with understood(queue), translated(queue, within, self._connection):
             async with asyncio.timeout(within):
-                return await self._connection.call(operation, arguments)
+                return dict(await self._connection.call(operation, arguments))
 
 
 def _place(url: str) -> dict[str, str]:
     """Where a client for this queue connects, as far as its URL says more than the SDK knows."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    labels = host.split(".")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = region_of(host) or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     if not host:
         return {}
-    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return {"region_name": labels[1] if labels[0] == "sqs" else region or "us-east-1"}
-    place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region or "us-east-1"}
+    if is_sdk_s(host):
+        return {"region_name": region}
+    place = {"endpoint_url": f"{parts.scheme}://{parts.netloc}", "region_name": region}
     if host in _LOCAL and "AWS_ACCESS_KEY_ID" not in os.environ and "AWS_PROFILE" not in os.environ:
         # A server on this machine has no accounts, and the SDK would not send a request without credentials.
         place |= {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
@@ -293,6 +305,17 @@ def _entry(message: str | NewMessage) -> dict[str, Any]:
     if message.trace is not None:
         entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": message.trace}}
     return entry
+
+
+def _refused(answer: Mapping[str, Any], count: int) -> list[Refused]:
+    """The entries of a batch that were not done, by their places in it: also those of which the answer says nothing."""
+    done = {each["Id"] for each in answer.get("Successful", [])}
+    failed = {each["Id"]: each for each in answer.get("Failed", [])}
+    told = {place: failed.get(str(place), {}) for place in range(count) if str(place) not in done}
+    return [
+        Refused(place, str(each.get("Code", "not in the answer")), bool(each.get("SenderFault")))
+        for place, each in told.items()
+    ]
 
 
 def _md5(text: str) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 #: Seconds to connect; attempts of a call; calls at a time.
@@ -82,24 +82,42 @@ class AioConnection:
 
 
 class ThreadConnection:
-    """The client of botocore, each call in a thread. A call whose caller is gone goes on to its end all the same."""
+    """The client of botocore, each call in a thread. A call whose caller is gone goes on to its end all the same.
+
+    The threads are daemons: a program that ends waits for no SQS that hangs, as it would for those of a pool.
+    """
 
     def __init__(self, place: Mapping[str, str], *, read: float) -> None:
         self._place, self._read = place, read
         self._client: Any = None
         self._opening = threading.Lock()
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdfast-sqs")
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     @property
     def missing(self) -> tuple[type[Exception], ...]:
         return _missing(self._client)
 
     async def call(self, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call, operation, arguments)
+        await self._free.acquire()
+        loop, answer = asyncio.get_running_loop(), Future[Mapping[str, Any]]()
+        answer.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+
+        def carry_out() -> None:
+            try:
+                answer.set_result(self._call(operation, arguments))
+            except BaseException as error:
+                answer.set_exception(error)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._free.release)
+
+        try:
+            threading.Thread(target=carry_out, name="holdfast-sqs", daemon=True).start()
+        except RuntimeError:
+            self._free.release()
+            raise
+        return await asyncio.wrap_future(answer)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
 

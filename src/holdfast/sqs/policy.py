@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from holdfast.sqs.address import region_of
+
 _ALWAYS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags")
 #: What is done with a queue, by its role.
 ACTIONS: Mapping[str, Sequence[str]] = {
@@ -37,9 +39,10 @@ class Grant:
     actions: Sequence[str]
 
 
-#: Who does what with a queue for bells and its dead-letter queue.
+#: Who does what with a queue for bells and its dead-letter queue. The API looks how many bells lie unheard: who may not
+#: is bound by its pace alone, and with all workers away that is many thousands an hour.
 ROLES: Mapping[str, Sequence[Grant]] = {
-    "api": (Grant(False, ("sqs:SendMessage",)),),
+    "api": (Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes")),),
     "worker": (Grant(False, ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")),),
     "monitor": (
         Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ListQueueTags")),
@@ -62,7 +65,7 @@ def role_policy(role: str, arn: str, dead_arn: str) -> dict[str, Any]:
     """The policy that a role needs, as IAM reads it.
 
     >>> role_policy("api", "arn:aws:sqs:eu-west-1:1:bells", "")["Statement"][0]["Action"]
-    ['sqs:SendMessage']
+    ['sqs:SendMessage', 'sqs:GetQueueAttributes']
     """
     return {
         "Version": "2012-10-17",
@@ -85,8 +88,8 @@ def arn_in(region: str | None, name: str) -> str:
 def _arn(url: str) -> str:
     """The queue's ARN, as its URL tells it; a * where that does not tell."""
     parts = urlsplit(url)
-    labels, path = (parts.hostname or "").split("."), parts.path.strip("/").split("/")
-    region = labels[1] if len(labels) > 2 and labels[0] == "sqs" else "*"
+    path = parts.path.strip("/").split("/")
+    region = region_of(parts.hostname or "") or "*"
     account, name = path if len(path) == 2 else ("*", path[-1])
     return f"arn:{_partition(region)}:sqs:{region}:{account}:{name}"
 

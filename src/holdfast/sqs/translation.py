@@ -46,6 +46,15 @@ def translated(queue: str, within: float | None, connection: Connection) -> Iter
         raise QueueUnavailable(f"SQS does not answer for queue {queue!r}: {type(error).__name__}") from error
 
 
+@contextlib.contextmanager
+def understood(queue: str) -> Iterator[None]:
+    """For the reading of an answer about a queue: a server that is not SQS may say anything."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise QueueUnavailable(f"what answers for queue {queue!r} is not SQS") from error
+
+
 def _refusal(queue: str, error: Mapping[str, Any]) -> QueueRefused | QueueUnavailable:
     code = str(error.get("Code", ""))
     if "Throttl" in code or code.rpartition(".")[2] in _FOR_NOW:

@@ -19,7 +19,7 @@ BEGIN
         JOIN pg_catalog.pg_type t ON t.oid = s.atttypid
         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'holdfast') AND n.nspname NOT LIKE 'pg\_%'
-          AND s.attname ~* '^(\w+_)?(status|state)$'
+          AND (s.attname ~* '^(\w+_)?(status|state)$' OR s.attname ~ '^\w+(Status|State)$')
           AND (t.typcategory IN ('S', 'E') OR t.typname IN ('int2', 'int4'))
           AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, s.attnum, 'SELECT')
         ORDER BY n.nspname, c.relname, length(s.attname)
@@ -46,9 +46,9 @@ BEGIN
             status_values := ARRAY(
                 SELECT m[1] FROM pg_catalog.pg_constraint k
                 CROSS JOIN LATERAL regexp_matches(pg_get_constraintdef(k.oid), '''([^'']*)''', 'g') AS m
-                WHERE k.conrelid = _each.oid AND k.contype = 'c' AND k.conkey = ARRAY[_each.attnum]
+                WHERE k.contype = 'c' AND (k.conrelid = _each.oid AND k.conkey = ARRAY[_each.attnum] OR k.contypid = _each.atttypid)
                 UNION
-                SELECT unnest(p.most_common_vals::text::text[]) FROM pg_catalog.pg_stats p
+                SELECT rtrim(unnest(p.most_common_vals::text::text[])) FROM pg_catalog.pg_stats p
                 WHERE p.schemaname = _each.nspname AND p.tablename = _each.relname AND p.attname = _each.status
                 LIMIT 100);
             EXECUTE format('SELECT array_agg(DISTINCT v) FROM (SELECT unnest($1) UNION ALL'

@@ -1,5 +1,5 @@
--- What a look at a watched table came to. `result`: {stale, rescued, given_up}, or {problem} where it could not be looked at, and
--- {advice} with both. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
+-- What a look at a watched table came to. `result`: {stale, rescued, given_up}; {problem} where it could not be looked at, or where
+-- it refused that rows be taken back; {advice}. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
 -- Returns what people are told by: since when nobody could look, what was rescued and given up within the hour, and the messages
 -- that could not be sent, since when.
 CREATE OR REPLACE FUNCTION holdfast.end_watch(name text, result jsonb)

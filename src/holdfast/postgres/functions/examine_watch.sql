@@ -15,6 +15,9 @@ DECLARE
                       || array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL);
     _plan   json;
     _bad    boolean := false;
+    _value  text;
+    _fits   boolean;
+    _epoch  timestamptz := 'epoch';
 BEGIN
     SELECT c.oid, c.relkind, c.reltuples, n.nspname INTO _table
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -63,13 +66,13 @@ BEGIN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (%s) is of type %s', _name, _each.name, _each.role, _each.type),
                 'it must be timestamp with time zone, or without one';
-        ELSIF _each.role = 'id' AND _table.relkind IN ('r', 'p') AND NOT EXISTS (
+        ELSIF _each.role = 'id' AND spec ->> 'action' <> 'alert' AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_index i
             WHERE i.indrelid = _table.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
               AND i.indkey[0] = _each.attnum) THEN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (id) is not unique by itself', _name, _each.name),
-                'name the column of the primary key, or of a unique index on one column';
+                'name the column of the primary key, or of a unique index on one column; without one people can be told: action = "alert"';
         ELSIF _each.role = 'status' THEN
             IF NOT (_each.typcategory IN ('S', 'E') OR _each.base IN ('smallint', 'integer', 'bigint')) THEN
                 _bad := true;
@@ -93,15 +96,47 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF spec ->> 'time_zone' IS NOT NULL AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_timezone_names z WHERE lower(z.name) = lower(spec ->> 'time_zone')) THEN
+    -- What a rescue would write is held against the status's own checks; a check that fails for another reason tells by itself then.
+    IF NOT _bad AND spec ->> 'action' <> 'alert' THEN
+        FOR _each IN
+            SELECT k.conname, pg_get_expr(k.conbin, k.conrelid) AS rule, a.attname, format_type(a.atttypid, -1) AS type
+            FROM pg_catalog.pg_constraint k
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+            WHERE k.conrelid = _table.oid AND k.contype = 'c' AND a.attname = spec ->> 'status'
+        LOOP
+            FOREACH _value IN ARRAY array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL) LOOP
+                EXECUTE format('SELECT %s FROM (SELECT %L::%s AS %I) AS %I', _each.rule, _value, _each.type, _each.attname,
+                               spec ->> 'table') INTO _fits;
+                IF NOT _fits THEN
+                    _bad := true;
+                    RETURN QUERY SELECT 'error', format('%L is refused by the constraint %I of %s', _value, _each.conname, _name),
+                        'it demands: ' || _each.rule;
+                END IF;
+            END LOOP;
+        END LOOP;
+    END IF;
+    BEGIN
+        -- Asked by a try: to read pg_timezone_names takes half a second.
+        PERFORM _epoch AT TIME ZONE coalesce(spec ->> 'time_zone', 'UTC');
+    EXCEPTION WHEN invalid_parameter_value THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('%L is no time zone that Postgres knows', spec ->> 'time_zone'), 'for example Europe/Berlin';
-    END IF;
-    IF row_security_active(_table.oid) THEN
+    END;
+    -- A policy of `true` hides nothing, as long as no restrictive one is there as well; of any other it cannot be known.
+    IF row_security_active(_table.oid) AND EXISTS (
+        SELECT FROM unnest(CASE WHEN spec ->> 'action' = 'alert' THEN '{r}'::"char"[] ELSE '{r,w}'::"char"[] END) AS x (command)
+        WHERE NOT coalesce((
+            SELECT bool_or(o.is_open) FILTER (WHERE p.polpermissive) AND coalesce(bool_and(o.is_open) FILTER (WHERE NOT p.polpermissive), true)
+            FROM pg_catalog.pg_policy p
+            CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true'
+                                       AND (x.command = 'r' OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')) AS o (is_open)
+            WHERE p.polrelid = _table.oid AND p.polcmd IN ('*', x.command)
+              AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE CASE r WHEN 0 THEN true ELSE pg_has_role(r, 'USAGE') END)), false)) THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('row level security hides rows of %s from %s', _name, current_user),
-            format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user);
+            CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = _table.oid AND p.polname = 'holdfast_watch')
+                 THEN format('its policies restrict %I as well; ALTER ROLE %I BYPASSRLS', current_user, current_user)
+                 ELSE format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user) END;
     END IF;
     IF _bad OR _table.relkind IN ('v', 'm') THEN -- what a view costs is its own matter
         RETURN;

@@ -32,6 +32,8 @@ DECLARE
     _mark   integer;
     _ahead  numeric;
 BEGIN
+    first := greatest(first, 1);
+    last := least(last, coalesce(cardinality(mosts), 0));
     IF stamps[_n] > now_micro + 1000000 THEN
         SELECT t.base, t.stamps, t.sums INTO base, stamps, sums
         FROM holdfast.rate_limit_thin(now_micro, base, stamps, sums, mosts, spans, kinds, first, last) t;

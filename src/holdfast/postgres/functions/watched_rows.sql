@@ -23,7 +23,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
             'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
     END IF;
-    SELECT string_agg(format('%L, t.%I', x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
+    -- The payload is told as its text: JSON that is read and written again has other numbers (1.10, more than 15 digits).
+    SELECT string_agg(format(CASE x WHEN spec ->> 'payload' THEN '%L, t.%I::text' ELSE '%L, t.%I' END, x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
     -- A timestamp without time zone is one of the table's own time zone.
     _silent := ARRAY(
         SELECT CASE WHEN _types ->> x.name = 'timestamp without time zone' THEN format('t.%I AT TIME ZONE %L', x.name, _zone)

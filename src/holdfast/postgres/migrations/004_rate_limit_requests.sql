@@ -156,6 +156,8 @@ DECLARE
     _mark   integer;
     _ahead  numeric;
 BEGIN
+    first := greatest(first, 1);
+    last := least(last, coalesce(cardinality(mosts), 0));
     IF stamps[_n] > now_micro + 1000000 THEN
         SELECT t.base, t.stamps, t.sums INTO base, stamps, sums
         FROM holdfast.rate_limit_thin(now_micro, base, stamps, sums, mosts, spans, kinds, first, last) t;
@@ -709,6 +711,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (4, '004_rate_limit_requests', 'f24e83517812136f221df7029a25bcca0020ec688e883467778a88280e952866');
+    VALUES (4, '004_rate_limit_requests', '0e7b9f9aaa0d8c3eaa59f6f84830eede25f9fe06dd955ebb41f81170c09b6860');
 END
 $holdfast$;

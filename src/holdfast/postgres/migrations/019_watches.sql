@@ -82,7 +82,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
             'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
     END IF;
-    SELECT string_agg(format('%L, t.%I', x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
+    -- The payload is told as its text: JSON that is read and written again has other numbers (1.10, more than 15 digits).
+    SELECT string_agg(format(CASE x WHEN spec ->> 'payload' THEN '%L, t.%I::text' ELSE '%L, t.%I' END, x, x), ', ') INTO _columns FROM jsonb_array_elements_text(spec -> 'columns') AS x;
     -- A timestamp without time zone is one of the table's own time zone.
     _silent := ARRAY(
         SELECT CASE WHEN _types ->> x.name = 'timestamp without time zone' THEN format('t.%I AT TIME ZONE %L', x.name, _zone)
@@ -126,6 +127,9 @@ DECLARE
                       || array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL);
     _plan   json;
     _bad    boolean := false;
+    _value  text;
+    _fits   boolean;
+    _epoch  timestamptz := 'epoch';
 BEGIN
     SELECT c.oid, c.relkind, c.reltuples, n.nspname INTO _table
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -174,13 +178,13 @@ BEGIN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (%s) is of type %s', _name, _each.name, _each.role, _each.type),
                 'it must be timestamp with time zone, or without one';
-        ELSIF _each.role = 'id' AND _table.relkind IN ('r', 'p') AND NOT EXISTS (
+        ELSIF _each.role = 'id' AND spec ->> 'action' <> 'alert' AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_index i
             WHERE i.indrelid = _table.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1
               AND i.indkey[0] = _each.attnum) THEN
             _bad := true;
             RETURN QUERY SELECT 'error', format('%s.%I (id) is not unique by itself', _name, _each.name),
-                'name the column of the primary key, or of a unique index on one column';
+                'name the column of the primary key, or of a unique index on one column; without one people can be told: action = "alert"';
         ELSIF _each.role = 'status' THEN
             IF NOT (_each.typcategory IN ('S', 'E') OR _each.base IN ('smallint', 'integer', 'bigint')) THEN
                 _bad := true;
@@ -204,15 +208,47 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF spec ->> 'time_zone' IS NOT NULL AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_timezone_names z WHERE lower(z.name) = lower(spec ->> 'time_zone')) THEN
+    -- What a rescue would write is held against the status's own checks; a check that fails for another reason tells by itself then.
+    IF NOT _bad AND spec ->> 'action' <> 'alert' THEN
+        FOR _each IN
+            SELECT k.conname, pg_get_expr(k.conbin, k.conrelid) AS rule, a.attname, format_type(a.atttypid, -1) AS type
+            FROM pg_catalog.pg_constraint k
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+            WHERE k.conrelid = _table.oid AND k.contype = 'c' AND a.attname = spec ->> 'status'
+        LOOP
+            FOREACH _value IN ARRAY array_remove(ARRAY[spec ->> 'queued', spec ->> 'failed'], NULL) LOOP
+                EXECUTE format('SELECT %s FROM (SELECT %L::%s AS %I) AS %I', _each.rule, _value, _each.type, _each.attname,
+                               spec ->> 'table') INTO _fits;
+                IF NOT _fits THEN
+                    _bad := true;
+                    RETURN QUERY SELECT 'error', format('%L is refused by the constraint %I of %s', _value, _each.conname, _name),
+                        'it demands: ' || _each.rule;
+                END IF;
+            END LOOP;
+        END LOOP;
+    END IF;
+    BEGIN
+        -- Asked by a try: to read pg_timezone_names takes half a second.
+        PERFORM _epoch AT TIME ZONE coalesce(spec ->> 'time_zone', 'UTC');
+    EXCEPTION WHEN invalid_parameter_value THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('%L is no time zone that Postgres knows', spec ->> 'time_zone'), 'for example Europe/Berlin';
-    END IF;
-    IF row_security_active(_table.oid) THEN
+    END;
+    -- A policy of `true` hides nothing, as long as no restrictive one is there as well; of any other it cannot be known.
+    IF row_security_active(_table.oid) AND EXISTS (
+        SELECT FROM unnest(CASE WHEN spec ->> 'action' = 'alert' THEN '{r}'::"char"[] ELSE '{r,w}'::"char"[] END) AS x (command)
+        WHERE NOT coalesce((
+            SELECT bool_or(o.is_open) FILTER (WHERE p.polpermissive) AND coalesce(bool_and(o.is_open) FILTER (WHERE NOT p.polpermissive), true)
+            FROM pg_catalog.pg_policy p
+            CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true'
+                                       AND (x.command = 'r' OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')) AS o (is_open)
+            WHERE p.polrelid = _table.oid AND p.polcmd IN ('*', x.command)
+              AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE CASE r WHEN 0 THEN true ELSE pg_has_role(r, 'USAGE') END)), false)) THEN
         _bad := true;
         RETURN QUERY SELECT 'error', format('row level security hides rows of %s from %s', _name, current_user),
-            format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user);
+            CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = _table.oid AND p.polname = 'holdfast_watch')
+                 THEN format('its policies restrict %I as well; ALTER ROLE %I BYPASSRLS', current_user, current_user)
+                 ELSE format('CREATE POLICY holdfast_watch ON %s TO %I USING (true) WITH CHECK (true)', _name, current_user) END;
     END IF;
     IF _bad OR _table.relkind IN ('v', 'm') THEN -- what a view costs is its own matter
         RETURN;
@@ -244,7 +280,8 @@ END
 $function$;
 
 -- The stale rows of a watched table, the longest silent first. `heartbeat` and `status` are what was read, for the
--- compare-and-set of rescue_watched; `earlier`: how often the row was rescued within the days that this is kept.
+-- compare-and-set of rescue_watched; `earlier`: how often the row was rescued within the days that this is kept. A time that no
+-- calendar has (-infinity, before the year 1) is told as none.
 CREATE OR REPLACE FUNCTION holdfast.find_watched(spec jsonb, max_rows integer)
 RETURNS TABLE (row_id text, status text, heartbeat text, silent_since timestamptz, columns jsonb, earlier bigint)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -253,7 +290,7 @@ SET jit = off
 AS $function$
 BEGIN
     RETURN QUERY EXECUTE format(
-        'SELECT f.*, (SELECT count(*) FROM holdfast.watch_rescues r WHERE r.watch = $1 AND r.row_id = f.row_id)'
+        'SELECT f.row_id, f.status, f.heartbeat, CASE WHEN f.silent_since > ''0001-01-03'' THEN f.silent_since END, f.columns, (SELECT count(*) FROM holdfast.watch_rescues r WHERE r.watch = $1 AND r.row_id = f.row_id)'
         ' FROM (%s ORDER BY 4 LIMIT $2) f ORDER BY f.silent_since', holdfast.watched_rows(spec))
     USING spec ->> 'name', max_rows;
 END
@@ -261,15 +298,20 @@ $function$;
 
 -- Take stale rows of a watched table back: their status, and nothing else of them, is changed where status and heartbeat are still
 -- what was read; what was done, and the message to send, is written in the same statement. A row that somebody holds locked is
--- being worked at, and left. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
--- Returns the ids of those that were carried out.
-CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS SETOF uuid
+-- being worked at, and left; so is one that another look took back meanwhile: whoever claimed it since, without a heartbeat, has
+-- its time. `rescues`: [{id, row_id, status, heartbeat, silent_since, to_status, is_final, queue_url, entry}].
+-- Returns those that were carried out, and those that the table `refused` (a constraint, a trigger), with the reason. A batch in
+-- which one is refused is halved until that is alone: it stops no other. Of reasons only those are told that hold no values.
+CREATE OR REPLACE FUNCTION holdfast.rescue_watched(spec jsonb, rescues jsonb) RETURNS TABLE (id uuid, refused text)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 SET jit = off
 AS $function$
 DECLARE
     _types jsonb;
+    _done  uuid[];
+    _half  integer := jsonb_array_length(rescues) / 2;
+    _why   text;
 BEGIN
     SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, -1)) INTO _types
     FROM pg_catalog.pg_attribute a
@@ -280,7 +322,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format(
             'table %I.%I is not there any more, or lacks columns; see: holdfast watch check', spec ->> 'schema', spec ->> 'table');
     END IF;
-    RETURN QUERY EXECUTE format(
+    EXECUTE format(
         $query$
         WITH wanted AS MATERIALIZED (
             SELECT w.* FROM jsonb_to_recordset($1) AS w (id uuid, row_id text, status text, heartbeat text,
@@ -289,6 +331,8 @@ BEGIN
             SELECT t.%1$I AS key, w.id, w.to_status
             FROM wanted w JOIN %2$I.%3$I AS t ON t.%1$I = w.row_id::%4$s
             WHERE t.%5$I = w.status::%6$s AND t.%7$I IS NOT DISTINCT FROM w.heartbeat::%8$s
+              AND NOT EXISTS (SELECT FROM holdfast.watch_rescues r
+                              WHERE r.watch = $2 AND r.row_id = w.row_id AND r.rescued_at > (SELECT holdfast.clock()) - $3)
             ORDER BY t.%1$I
             FOR UPDATE OF t SKIP LOCKED
         ), changed AS (
@@ -296,17 +340,31 @@ BEGIN
             FROM held h
             WHERE t.%1$I = h.key
             RETURNING h.id
+        ), written AS (
+            INSERT INTO holdfast.watch_rescues (id, watch, row_id, from_status, to_status, is_final, silent_since, rescued_at,
+                queue_url, entry, due_at)
+            SELECT w.id, $2, w.row_id, w.status, w.to_status, w.is_final, w.silent_since, (SELECT holdfast.clock()), w.queue_url,
+                   w.entry, (SELECT holdfast.clock())
+            FROM wanted w JOIN changed c ON c.id = w.id
+            RETURNING id
         )
-        INSERT INTO holdfast.watch_rescues (id, watch, row_id, from_status, to_status, is_final, silent_since, rescued_at,
-            queue_url, entry, due_at)
-        SELECT w.id, $2, w.row_id, w.status, w.to_status, w.is_final, w.silent_since, (SELECT holdfast.clock()), w.queue_url,
-               w.entry, (SELECT holdfast.clock())
-        FROM wanted w JOIN changed c ON c.id = w.id
-        RETURNING id
+        SELECT array_agg(id) FROM written
         $query$,
         spec ->> 'id', spec ->> 'schema', spec ->> 'table', _types ->> (spec ->> 'id'), spec ->> 'status',
         _types ->> (spec ->> 'status'), spec ->> 'heartbeat', _types ->> (spec ->> 'heartbeat'))
-    USING rescues, spec ->> 'name';
+    INTO _done USING rescues, spec ->> 'name', make_interval(secs => (spec ->> 'stale_after')::float8);
+    RETURN QUERY SELECT d, NULL::text FROM unnest(_done) AS d;
+EXCEPTION WHEN integrity_constraint_violation OR data_exception OR raise_exception OR insufficient_privilege THEN
+    IF _half = 0 THEN
+        GET STACKED DIAGNOSTICS _why = MESSAGE_TEXT;
+        RETURN QUERY SELECT (rescues -> 0 ->> 'id')::uuid,
+            CASE WHEN left(SQLSTATE, 2) IN ('23', '42') THEN _why ELSE format('error %s of a type or a trigger', SQLSTATE) END;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT r.* FROM (
+        SELECT jsonb_agg(x.each) FROM jsonb_array_elements(rescues) WITH ORDINALITY AS x (each, place) GROUP BY x.place <= _half
+    ) AS h (part) CROSS JOIN LATERAL holdfast.rescue_watched(spec, h.part) AS r;
 END
 $function$;
 
@@ -343,8 +401,8 @@ BEGIN
 END
 $function$;
 
--- What a look at a watched table came to. `result`: {stale, rescued, given_up}, or {problem} where it could not be looked at, and
--- {advice} with both. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
+-- What a look at a watched table came to. `result`: {stale, rescued, given_up}; {problem} where it could not be looked at, or where
+-- it refused that rows be taken back; {advice}. What was done is forgotten after 7 days, some of it each time, unless its message is still to be sent.
 -- Returns what people are told by: since when nobody could look, what was rescued and given up within the hour, and the messages
 -- that could not be sent, since when.
 CREATE OR REPLACE FUNCTION holdfast.end_watch(name text, result jsonb)
@@ -407,6 +465,15 @@ BEGIN
     ORDER BY k.name
     LIMIT max_rows;
 END
+$function$;
+
+-- A watched table was taken out of the settings: nobody misses the looks at it from now on. What was done to its rows is kept its
+-- time, and messages that wait are sent. A process that still watches it brings it back with its next look.
+CREATE OR REPLACE FUNCTION holdfast.forget_watch(name text) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DELETE FROM holdfast.watches AS k WHERE k.name = forget_watch.name RETURNING k.name;
 $function$;
 
 -- Messages of rescued rows that are to be sent now, the oldest first; whoever takes them has `lease` to send them, then they are
@@ -472,7 +539,7 @@ BEGIN
         JOIN pg_catalog.pg_type t ON t.oid = s.atttypid
         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'holdfast') AND n.nspname NOT LIKE 'pg\_%'
-          AND s.attname ~* '^(\w+_)?(status|state)$'
+          AND (s.attname ~* '^(\w+_)?(status|state)$' OR s.attname ~ '^\w+(Status|State)$')
           AND (t.typcategory IN ('S', 'E') OR t.typname IN ('int2', 'int4'))
           AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, s.attnum, 'SELECT')
         ORDER BY n.nspname, c.relname, length(s.attname)
@@ -499,9 +566,9 @@ BEGIN
             status_values := ARRAY(
                 SELECT m[1] FROM pg_catalog.pg_constraint k
                 CROSS JOIN LATERAL regexp_matches(pg_get_constraintdef(k.oid), '''([^'']*)''', 'g') AS m
-                WHERE k.conrelid = _each.oid AND k.contype = 'c' AND k.conkey = ARRAY[_each.attnum]
+                WHERE k.contype = 'c' AND (k.conrelid = _each.oid AND k.conkey = ARRAY[_each.attnum] OR k.contypid = _each.atttypid)
                 UNION
-                SELECT unnest(p.most_common_vals::text::text[]) FROM pg_catalog.pg_stats p
+                SELECT rtrim(unnest(p.most_common_vals::text::text[])) FROM pg_catalog.pg_stats p
                 WHERE p.schemaname = _each.nspname AND p.tablename = _each.relname AND p.attname = _each.status
                 LIMIT 100);
             EXECUTE format('SELECT array_agg(DISTINCT v) FROM (SELECT unnest($1) UNION ALL'
@@ -515,7 +582,7 @@ BEGIN
 END
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['examine_watch', 'find_watched', 'rescue_watched', 'begin_watches', 'end_watch', 'list_watches', 'take_watch_messages', 'settle_watch_messages', 'discover_tables']);
+SELECT holdfast.expose_functions(ARRAY['examine_watch', 'find_watched', 'rescue_watched', 'begin_watches', 'end_watch', 'list_watches', 'forget_watch', 'take_watch_messages', 'settle_watch_messages', 'discover_tables']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -523,6 +590,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (19, '019_watches', '9ac4d62432bd028cf26a9b60df83f31e92adb3bacc9e7ba3ad97b1988464e893');
+    VALUES (19, '019_watches', 'f2885f95379b975a7492ca750d82e301b14de792dd043eeece066e578d42565b');
 END
 $holdfast$;

@@ -27,7 +27,7 @@ async def _check(queue: WatchedQueue) -> list[Finding]:
     name, component = queue_name(queue.url), f"SQS {queue.role}"
     code = {"bells": "rung for idle workers; no job depends on it"}.get(queue.role, "watched, never rung")
     answers = f"{name} answers" if queue.role == "bells" else f"{name} answers; it is watched, never rung"
-    sqs = Sqs(queue.url)
+    sqs = Sqs(queue.url, wait=0)
     try:
         async with asyncio.timeout(DEADLINE):
             attributes = await sqs.attributes(queue.url)

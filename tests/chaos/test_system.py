@@ -1,0 +1,94 @@
+"""The whole system under everything at once: what is lost, what is told to whom, and whether health says the truth."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import Times, check
+from tests.chaos.conftest import Prove
+from tests.chaos.harness import Chaos, hold_for, until
+from tests.chaos.system import System
+from tests.notify.slack_server import SlackServer
+from tests.sqs.local import local_sqs
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+
+#: Seconds: between two faults, and of Postgres's absence at the end.
+BETWEEN, AWAY = 2.0, 14
+#: Seconds until health must know that the ledger is away: a ping each second or so, and a verdict that holds for 6.
+KNOWN = 10.0
+
+
+@pytest.fixture
+def system(chaos: Chaos) -> Iterator[System]:
+    slack = SlackServer()
+    with local_sqs() as sqs:
+        made = System(chaos, slack, sqs)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+            chaos.close()
+            slack.close()
+
+
+def test_everything_at_once_loses_no_job_and_tells_each_incident(system: System, chaos: Chaos, prove: Prove) -> None:
+    faults = [
+        system.kill_a_worker, system.kill_a_worker, system.freeze_a_worker, system.kill_a_monitor, system.kill_the_api,
+        system.restart_postgres, system.freeze_postgres, system.end_all_sessions, system.freeze_sqs,
+        system.purge_the_bells, system.slack_fails,
+    ]  # fmt: skip
+    hold_for(5)
+    fault_at = time.time()
+    done: list[str] = []
+    for fault in chaos.rng.sample(faults, len(faults)):  # each of them once, in some order
+        done.append(fault.__name__)
+        fault()
+        hold_for(BETWEEN)
+    print("faults:", ", ".join(done))
+    with system.postgres_away(AWAY) as (gone_at, back_at):
+        pass
+    until(lambda: chaos.unfinished() < 60, "the backlog is worked off", seconds=120)
+    until(lambda: system.seen[-1].health == 200, "health is well again", seconds=60)
+    system.stop()
+    chaos.all_ended(seconds=120)
+    times = Times()
+    times.recovered(chaos, gone_at, back_at)
+    health_said_the_truth(system, gone_at, back_at)
+    each_incident_was_told(system, chaos)
+    # A frozen worker is stopped by force, and may run on until it sees that it is gone.
+    workers = [row["id"] for row in chaos.ask("SELECT id FROM holdfast.workers")]
+    prove("everything at once, the whole system", check(chaos, frozen=workers), times, held=back_at - fault_at)
+
+
+def health_said_the_truth(system: System, gone_at: float, back_at: float) -> None:
+    """It answered whenever somebody listened; it said `fail` while Postgres was away."""
+    slow = [look for look in system.seen if look.took > 2.5]
+    assert slow == [], "a look at health took long"
+    assert {look.live for look in system.seen} <= {200, 0}
+    away = [look.health for look in system.seen if gone_at + KNOWN < look.at < back_at - 0.5]
+    assert away
+    assert set(away) == {503}
+
+
+def each_incident_was_told(system: System, chaos: Chaos) -> None:
+    """Decided once: one `first` an incident and opening, and never more ends than beginnings; all of it delivered."""
+
+    def waiting() -> list[dict[str, Any]]:
+        return chaos.ask("SELECT reason, error FROM holdfast.notifications WHERE delivered_at IS NULL")
+
+    until(lambda: not waiting(), "all notifications are delivered", seconds=120)
+    told = chaos.ask(
+        "SELECT i.kind, i.key, i.reopened, i.status,"
+        " count(*) FILTER (WHERE n.reason = 'first') AS begun, count(*) FILTER (WHERE n.reason = 'resolved') AS over"
+        " FROM holdfast.incidents i LEFT JOIN holdfast.notifications n ON n.incident_id = i.id AND n.channel = 'slack'"
+        " GROUP BY i.id"
+    )
+    assert told, chaos.ask("SELECT name, swept_at, last_result FROM holdfast.monitors")
+    wrong = [row for row in told if row["begun"] > 1 + row["reopened"] or row["over"] > row["begun"]]
+    assert wrong == []
+    assert any(row["begun"] for row in told)
+    assert system.slack.posts
