@@ -24,9 +24,9 @@ def test_a_job_that_ran_once_to_its_end_is_no_finding() -> None:
 
 
 def test_a_job_that_never_ended_is_lost_and_forgotten_where_the_ledger_does_not_hold_it_either() -> None:
-    notes = [*run("a", 99, None), *run("b", 99, 101, what="cut")]
-    found = judge(notes, events("a", "b", "c", unfinished={"a", "c"}))
-    assert (found.lost, found.forgotten, found.all_ended) == (3, 1, None)
+    notes = [*run("a", 99, None), *run("b", 99, 101, what="cut"), *run("d", 99, 101)]
+    found = judge(notes, events("a", "b", "c", "d", unfinished={"a", "c"}))
+    assert (found.lost, found.forgotten, found.stuck, found.all_ended) == (3, 1, 0, None)
 
 
 def test_a_job_that_ended_and_that_the_ledger_still_holds_is_stuck() -> None:
@@ -34,10 +34,11 @@ def test_a_job_that_ended_and_that_the_ledger_still_holds_is_stuck() -> None:
 
 
 def test_what_a_killed_worker_held_is_timed_until_its_next_run() -> None:
-    notes = [*run("a", 99, None), *run("a", 130, 131, pid=2), *run("b", 99, None)]
-    hits = [Hit("a", "a at 99", FAULT), Hit("b", "b at 99", FAULT)]
-    found = judge(notes, events("a", "b", hits=hits, deaths={1: FAULT}))
-    assert (found.hit, found.again, found.not_again, found.lost) == (2, 30.0, 1, 1)
+    held = [each for job in ("a", "b", "c") for each in run(job, 99, None)]
+    notes = [*held, *run("a", 130, 131, pid=2), *run("c", 105, 106, pid=2)]
+    hits = [Hit(job, f"{job} at 99", FAULT) for job in ("a", "b", "c")]
+    found = judge(notes, events("a", "b", "c", hits=hits, deaths={1: FAULT}))
+    assert (found.hit, found.again, found.not_again, found.lost) == (3, 30.0, 1, 1)
     assert found.overlaps == 0
 
 

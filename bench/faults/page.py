@@ -16,9 +16,9 @@ Everybody gets the same: a Postgres of its own, two worker processes of 10 slots
 must be work left afterwards, 120 under the snapshot). A job notes its begin in a table of that Postgres, sleeps a
 second, and notes its end; the notes are tried again until they are written, so that no job fails because of them. Where
 a worker is frozen, the next run of a job sleeps 55 s, so that it is still at it when the frozen one wakes up. When both
-workers are busy, the fault strikes. What ends by itself is started
-again a second later, as a service manager does it. Then everybody has {wait:g} s. The same checker reads the notes of
-all: it knows nothing of leases or ledgers.
+workers are busy, the fault strikes. What ends by itself is started again a second later, as a service manager does it.
+Then everybody has {wait:g} s. The same checker reads the notes of all; of each ledger it asks only which jobs are
+unfinished.
 
 - *lost*: jobs that did not come to their end within {wait:g} s. *stuck*: jobs that did, and that the ledger still holds
   as unfinished then.
@@ -161,6 +161,9 @@ JUDGEMENT = """
 
 - What ended while Postgres was away is settled when it is back. PgQueuer with its defaults ran such jobs again half a
   minute later, and of Procrastinate with its defaults one stayed unfinished in the ledger.
+
+*Not in 150 s* is not never. pg-boss with its defaults runs such a job again after 15 minutes, graphile-worker after 4
+hours, and the task that Procrastinate's documentation gives every 10 minutes; without that task it stays.
 
 **What is true of all.** A job whose worker dies between its end and the ledger's knowledge of it runs once more: that
 is *twice* after a SIGKILL. Handlers should be idempotent.
