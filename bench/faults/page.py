@@ -32,8 +32,8 @@ unfinished.
 - *restarted*: how often the service manager had to start a process. A supervisor of its own needs none.
 
 Of several rounds the worst figure is shown. *Quick* is told to be quick: 10 s of silence is a dead worker, which is
-the least that pg-boss takes, and whatever looks for the dead does it each second. The machine has {cores} cores, and
-several cells ran at once: read the times to about half a second.
+the least that pg-boss takes, and whatever looks for the dead does it each second. The machine has {cores} cores and
+other work (its load was {load:.0f} at the start), and several cells ran at once: read the times to about a second.
 """
 STRUCK = (
     "| system | lost | stuck | runs again | all done | at once | twice | late | restarted | rounds |\n" + "|---" * 10
@@ -52,7 +52,7 @@ OTHERS = "| system | lost | stuck | goes on | all done | at once | twice | resta
 
 def page(known: Mapping[str, Any]) -> str:
     """The page: who takes part, a table for each fault, and what to make of it."""
-    parts = [HEAD.format(wait=known["wait"], cores=known["machine"]["cores"]), _short(known), WHO]
+    parts = [HEAD.format(wait=known["wait"], **known["machine"]), _short(known), WHO]
     for title, system in sorted(known["systems"].items(), key=_order):
         parts.append(f"| {title} | {system['version']} | {system['said']} |\n")
     parts += [_fault(fault, cells, known["wait"]) for fault, cells in known["cells"].items()]
