@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 PEERS = HERE / ".peers"
-GROUPS = ("jobs", "tables", "enqueue", "latency", "sqs", "rescue", "ratelimit", "health", "dashboard")
+GROUPS = ("jobs", "tables", "enqueue", "latency", "sqs", "letters", "rescue", "ratelimit", "health", "dashboard")
 #: Those that judge by themselves and write a table of their own; they run when they are named.
 APART = ("faults",)
 ROUNDS = 5

@@ -121,6 +121,8 @@ FROM_FUNCTIONS = {
         "change_redrive",
         "list_redrives",
         "discard_dead_letters",
+        "note_moved_letters",
+        "dead_jobs_expiring",
         "last_sweep",
         "oldest_transaction",
         "prune_letters",

@@ -40,10 +40,13 @@ TOML_FILE = "holdfast.toml"
 ENV_FILE = ".env"
 #: Ten years, in seconds.
 LONGEST = 10 * 366 * 86400.0
+#: Characters of a secret that tokens are signed with: as many bits as their hash has (RFC 7518, 3.2).
+LEAST_SECRET = 32
 
 #: Settings whose values are never shown.
 SECRETS = frozenset(
     {
+        "jwt_secret",
         "database_url",
         "api_key",
         "slack_webhook_url",
@@ -132,6 +135,20 @@ class Settings(BaseModel):
         description="Networks of your proxies (10.0.0.0/8, comma-separated): behind them a caller is who"
         " X-Forwarded-For says.",
     )
+    jwt_issuer: str | None = Field(
+        None,
+        description="Whose tokens (JWT) the API takes beside keys: the issuer, as `iss` names it, for example"
+        " https://ID.supabase.co/auth/v1; its public keys are read below it.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="The secret that such tokens are signed with (HS256), where the issuer publishes no keys."
+    )
+    jwt_audience: str = Field("authenticated", min_length=1, description="For whom such tokens must be (`aud`).")
+    jwt_claim: str = Field(
+        "app_metadata.holdfast_role",
+        description="The path of the claim that names the role: viewer, operator, submitter or admin. It must be one"
+        " that users cannot write.",
+    )
     run_dir: Path | None = Field(
         None, description="Where a service answers `holdfast probe`; by default below XDG_RUNTIME_DIR or /tmp."
     )
@@ -149,7 +166,9 @@ class Settings(BaseModel):
         False, description="Whether that port also shows /metrics where others can reach it; this machine always can."
     )
     url: str | None = Field(
-        None, description="Where the API answers, for `holdfast doctor`; by default http://HOST:PORT of these settings."
+        None,
+        description="Where people and `holdfast doctor` reach the API: alerts link to its dashboard; by default"
+        " http://HOST:PORT of these settings, and no link.",
     )
     api_key: SecretStr | None = Field(None, description="A key for the API, for `holdfast doctor`.")
     health_queues: tuple[str, ...] = Field(
@@ -188,6 +207,13 @@ class Settings(BaseModel):
         (),
         description="Dead-letter queues, by name, comma-separated, whose messages are moved into the ledger: kept there"
         " whole, then deleted from SQS. Of others copies are kept, and nothing is deleted.",
+    )
+    dlq_identity: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="The attribute, or field of a JSON body, that says which job a dead letter is about: what comes"
+        " back under it is the same one. By default job_id, jobId, JobId or holdfast_job_id.",
     )
     watch: tuple[Watch, ...] = Field(
         (),
@@ -390,11 +416,33 @@ class Settings(BaseModel):
             raise ValueError("keys travel to this address: beyond this machine it must begin with https://")
         return _with_a_port(value)
 
+    @field_validator("jwt_issuer")
+    @classmethod
+    def _is_safe_issuer(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://localhost")
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
+            return value
+        raise ValueError("it must begin with https://, for example https://abcdefghijklmnopqrst.supabase.co/auth/v1")
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < LEAST_SECRET:
+            raise ValueError(f"it must have {LEAST_SECRET} characters or more, else it can be guessed")
+        return value
+
+    @field_validator("jwt_claim")
+    @classmethod
+    def _is_not_for_users(cls, value: str) -> str:
+        if not value or value.split(".", maxsplit=1)[0] in ("user_metadata", "raw_user_meta_data"):
+            raise ValueError("it must be a claim that users cannot write themselves, as app_metadata.holdfast_role")
+        return value
+
     @field_validator("url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "http://localhost")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or set(value or "") & set("<>|# "):
             raise ValueError("it must look like https://jobs.example.org or http://127.0.0.1:8484")
         return _with_a_port(value)
 
@@ -437,6 +485,11 @@ class Settings(BaseModel):
         """Which queue of SQS is rung for which queue."""
         return BellRoutes(self.sqs_queue_url, self.bell_queues)
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the API takes tokens of an issuer beside keys."""
+        return bool(self.jwt_issuer or self.jwt_secret)
+
     def alert_addresses(self) -> Addresses:
         """Where incidents are told."""
         secrets = (
@@ -445,7 +498,8 @@ class Settings(BaseModel):
         )
         slack, webhook, webhook_secret, pagerduty = secrets
         apprise = None if self.apprise_urls is None else self.apprise_urls.get_secret_value()
-        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, self.runbook_url)
+        leads = (self.runbook_url, self.url)
+        return Addresses(slack, webhook, webhook_secret, pagerduty, self.pagerduty_url, apprise, *leads)
 
     def health_limits(self) -> Limits:
         """Where health checks stop to pass."""

@@ -155,3 +155,24 @@ def test_what_goes_over_the_wire_is_small(browser: Browser, site: Site) -> None:
 def _size(request: Request) -> int:
     sizes = request.sizes()
     return sizes["responseBodySize"] + sizes["responseHeadersSize"]
+
+
+def test_a_kind_breaks_between_its_parts_and_rows_say_what_their_numbers_are_where_it_is_narrow(
+    visit: Callable[..., Watched], shop: Shop
+) -> None:
+    id = enqueue(shop.conn, id=new_id(), kind="holdfast.demo.digest", queue="demo")
+    page = visit("jobs?kind=holdfast.demo.digest", width=900).page
+    lines_of_each_part = """each => [...each.childNodes].filter(part => part.nodeType === Node.TEXT_NODE).map(part => {
+        const range = document.createRange();
+        range.selectNodeContents(part);
+        return range.getClientRects().length;
+    })"""
+    name = page.get_by_role("link", name="holdfast.demo.digest")
+    for width in (1280, 900, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert name.evaluate(lines_of_each_part) == [1, 1, 1]
+    page.goto(page.url.partition("jobs?")[0] + "periodic")
+    label = "each => getComputedStyle(each, '::before').content"
+    assert page.locator("td[data-label='Last tick']").first.evaluate(label) == '"Last tick "'
+    assert page.get_by_role("rowheader", name="daily report").evaluate("each => each.offsetHeight") < 40
+    shop.conn.execute("DELETE FROM holdfast.jobs WHERE id = %s", (id,))

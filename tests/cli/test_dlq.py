@@ -36,6 +36,10 @@ def test_groups_and_letters_are_listed_and_one_is_shown_with_its_true_error(
     message = row(conn, "SELECT id::text FROM holdfast.dead_letters WHERE key = 'm'")["id"]
     assert "\x1b" not in dlq(database, tmp_path, "show", message[:8]).out
     assert "no dead letter" in dlq(database, tmp_path, "show", "ffff").err
+    note(conn, *({"key": f"n{id}", "job_id": id, "body": f"the body of {id}"} for id in ("167", "1670", "B-1", "b-1")))
+    for id in ("167", "B-1"):
+        assert f"the body of {id}\n" in dlq(database, tmp_path, "show", id).out, "what an alert names can be shown"
+    assert "give more of it" in dlq(database, tmp_path, "show", "16").err
 
 
 def test_nothing_is_sent_unless_it_was_said_what_and_that_it_is_meant(

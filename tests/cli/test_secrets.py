@@ -3,14 +3,17 @@
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
+from holdfast.core.api_keys import Role
 from holdfast.sqs.client import Sqs
 from tests.cli.command import eventually, holdfast, running
 from tests.notify.slack_server import SlackServer
 from tests.postgres.test_dead_letters import dies
 from tests.sqs.local import LocalSqs
 from tests.support import Session, advance, calm, rows, seconds
+from tests.web.support import HERE, api_over, make_token
 
 #: What is planted. It may be in the ledger, where letters are kept whole, but in no output and no alert.
 BODY, ATTRIBUTE, HOOK, SIGNING, PAGER = (
@@ -32,6 +35,27 @@ async def send(url: str, name: str) -> None:
     attributes = {"token": text, "error": text}
     await sqs.send_entries(dead, [{"Id": "0", "MessageBody": body, "MessageAttributes": attributes}])
     await sqs.close()
+
+
+async def dashboard(database: str, conn: Session) -> str:
+    """What it shows to whoever may look: the pages on which letters, incidents and redrives are."""
+    (group,) = rows(conn, "SELECT DISTINCT fingerprint FROM holdfast.dead_letters WHERE cause = 'Boom'")
+    paths = [
+        "",
+        "dead-letters",
+        f"dead-letters/cause?fingerprint={quote(group['fingerprint'])}",
+        "redrives",
+        "incidents",
+    ]
+    paths += [f"letters/{each['id']}" for each in rows(conn, "SELECT id FROM holdfast.dead_letters")]
+    paths += [f"incidents/{each['id']}" for each in rows(conn, "SELECT id FROM holdfast.incidents")]
+    async with api_over(database) as api:
+        caller = api.caller(HERE, Authorization=f"Bearer {await make_token(api.services, role=Role.VIEWER)}")
+        async with caller:
+            answers = [await caller.get(f"/dashboard/{path}") for path in paths]
+    assert {answer.status_code for answer in answers} == {200}
+    assert "orders-" in "".join(answer.text for answer in answers)
+    return "".join(answer.text for answer in answers)
 
 
 async def test_no_planted_secret_is_in_what_a_failing_monitor_says(
@@ -66,10 +90,11 @@ async def test_no_planted_secret_is_in_what_a_failing_monitor_says(
         said_too = holdfast("incidents", "list", cwd=tmp_path, **where)
         stopped = holdfast("dlq", "redrive", "--queue", name, "--to", "nobody", "--yes", cwd=tmp_path, **where)
         receipts = monitor.text + said.out + said.err + said_too.out + said_too.err + stopped.out + stopped.err
+    pages = await dashboard(database, conn)
     kept = rows(conn, "SELECT content::text AS text FROM holdfast.notifications")
     kept += rows(conn, "SELECT title || details::text AS text FROM holdfast.incidents")
     kept += rows(conn, "SELECT coalesce(last_result::text, '') AS text FROM holdfast.monitors")
-    told = receipts + json.dumps(slack.posts) + "".join(each["text"] for each in kept)
+    told = pages + receipts + json.dumps(slack.posts) + "".join(each["text"] for each in kept)
     assert len(told) > 3000, "a grep of nothing finds nothing"
     assert [secret for secret in PLANTED if secret in told] == []
     assert "ReceiptHandle" not in told

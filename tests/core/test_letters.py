@@ -81,3 +81,11 @@ def test_only_what_looks_like_a_name_in_a_program_is_read(body: object) -> None:
 def test_of_an_error_its_class_is_read_and_not_what_it_quotes() -> None:
     letter = describe("q", json.dumps({"exception": "AuthError: password=hunter2"}), {})
     assert letter.cause == "AuthError"
+
+
+def test_what_says_which_job_it_is_about_can_be_named() -> None:
+    body = json.dumps({"job_id": "7", "order": {"no": 1}, "order_no": 4711})
+    assert describe("q", body, {}).job_id == "7"
+    assert describe("q", body, {}, "order_no").job_id == "4711"
+    assert describe("q", body, {"trace": "t-1"}, "trace").job_id == "t-1"
+    assert describe("q", body, {}, "nothing").job_id is None, "another name is not guessed"

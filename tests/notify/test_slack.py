@@ -10,7 +10,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.notify import pagerduty
 from holdfast.notify.addresses import check_webhook
 from holdfast.notify.channel import Again, Broken, Delivered, Outcome
-from holdfast.notify.runbook import with_runbook
+from holdfast.notify.runbook import with_dashboard, with_runbook
 from holdfast.notify.several import Addresses, make_channels
 from holdfast.notify.slack import SlackChannel, classify, render
 from tests.notify.slack_server import SlackServer
@@ -124,6 +124,18 @@ def test_an_alert_links_to_what_to_do_about_it_and_its_end_does_not() -> None:
     assert "<https://docs.example.com/runbook/#dead_letters|What to do>" in told
     assert "What to do" not in json.dumps(render("resolved", content))
     assert "What to do" not in json.dumps(render("first", CONTENT))
+
+
+async def test_an_alert_links_to_its_incident_on_the_dashboard_and_a_digest_to_all_of_them(slack: SlackServer) -> None:
+    (channel,) = make_channels(Addresses(slack=slack.webhook, url="https://jobs.example.org/")).values()
+    assert await channel.send("resolved", {**CONTENT, "incident": "0197a3c1"}) == Delivered()
+    assert await channel.send("first", CONTENT) == Delivered()
+    await channel.close()
+    one, many = map(json.dumps, slack.posts)
+    assert "<https://jobs.example.org/dashboard/incidents/0197a3c1|Dashboard>" in one
+    assert "<https://jobs.example.org/dashboard/incidents|Dashboard>" in many
+    event = pagerduty.render("key", "first", with_dashboard("https://jobs.example.org", {"incident": "7"}))
+    assert event["links"] == [{"href": "https://jobs.example.org/dashboard/incidents/7", "text": "Dashboard"}]
 
 
 def test_every_channel_leads_to_the_runbook_where_it_is_served(caplog: pytest.LogCaptureFixture) -> None:

@@ -193,6 +193,36 @@ def test_a_message_that_comes_back_is_linked_to_the_letter_that_was_sent(conn: S
     assert claim(conn)[0]["same"] == 1
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_job_that_comes_back_as_another_message_is_linked_by_its_id(conn: Session, captured: bool) -> None:
+    keep = (
+        "SELECT holdfast.capture_dead_letters('dlq', %s)"
+        if captured
+        else "SELECT holdfast.note_dead_letters('dlq', %s, true)"
+    )
+
+    def found(*messages: Row) -> None:
+        given = [{"id": str(uuid4()), "fingerprint": "f", "kind": "ship", "body": "{}", **each} for each in messages]
+        conn.execute(keep, (Jsonb(given),))
+        advance(conn, seconds(60))
+
+    note(conn, {"key": "m1", "job_id": "7", "kind": "ship"}, {"key": "n1", "job_id": "8", "kind": "ship"})
+    if captured:
+        conn.execute("UPDATE holdfast.dead_letters SET gone_at = holdfast.clock() WHERE job_id = '7'")
+    advance(conn, seconds(60))
+    found({"key": "m2", "job_id": "7"}, {"key": "n1", "job_id": "8"}, {"key": "n2", "job_id": "8"}, {"key": "x"})
+    found({"key": "m2", "job_id": "7"}, {"key": "n1", "job_id": "8"}, {"key": "k", "job_id": "7", "kind": "bill"})
+    lives = rows(
+        conn,
+        "SELECT d.key, d.returns, e.key AS was FROM holdfast.dead_letters d"
+        " LEFT JOIN holdfast.dead_letters e ON e.id = d.earlier_id"
+        " WHERE d.key IN ('m2', 'n2', 'k', 'x') ORDER BY d.key",
+    )
+    assert [(each["key"], each["was"], each["returns"]) for each in lives] == [
+        ("k", None, 0), ("m2", "m1", 1), ("n2", None, 0), ("x", None, 0),
+    ], "what lies beside it under its id is a double and no return"  # fmt: skip
+
+
 def test_a_paused_one_is_left_alone_until_it_is_resumed(conn: Session) -> None:
     dead(conn, 1)
     redrive, _ = begin(conn, {})

@@ -34,12 +34,16 @@ async def queue(client: Sqs, **attributes: str) -> str:
 
 @asynccontextmanager
 async def monitoring(
-    database: str, *urls: str, sources: tuple[str, ...] = ()
+    database: str,
+    *urls: str,
+    sources: tuple[str, ...] = (),
+    captured: tuple[str, ...] = (),
+    keep_dead: float | None = None,
 ) -> AsyncIterator[tuple[DlqMonitor, Recorder]]:
     recorder, ledger = Recorder(), AsyncLedger(database)
     made = DlqMonitor(
-        ledger, Sources(urls, sources), ["log"], Sinks([recorder]), interval=300.0, new_id=new_id, retry_after=0.1,
-        pace=Pace(group_interval=0.0),
+        ledger, Sources(urls, sources, captured), ["log"], Sinks([recorder]), interval=300.0, new_id=new_id,
+        retry_after=0.1, pace=Pace(group_interval=0.0), keep_dead=keep_dead,
     )  # fmt: skip
     try:
         yield made, recorder
@@ -305,6 +309,45 @@ async def test_the_loss_of_what_is_left_in_a_queue_is_told_in_time_and_again_whe
         advance(conn, seconds(17 * 3600))
         await monitor.look_at_queues()
         assert ("worse", f"{lost} in 3.0 h") in told(conn)
+
+
+async def test_the_loss_of_what_is_only_counted_is_told_too_and_is_over_when_nothing_is_there(
+    database: str, conn: Session, client: Sqs
+) -> None:
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true", "MessageRetentionPeriod": str(48 * 3600)}
+    url = await client.create(f"orders-{uuid4().hex[:8]}.fifo", attributes, {})
+    await client.send_entries(url, [{"Id": "0", "MessageBody": "letter", "MessageGroupId": "a"}])
+    lost = f"The oldest message of {queue_name(url)} is lost"
+    async with monitoring(database, url) as (monitor, _):
+        await monitor.look_at_queues()
+        assert [title for _, title in told(conn) if title.startswith(lost)] == []
+        advance(conn, seconds(25 * 3600))
+        await monitor.look_at_queues()
+        assert ("first", f"{lost} in 23.0 h, or sooner") in told(conn)
+        advance(conn, seconds(20 * 3600))
+        await monitor.look_at_queues()
+        assert ("worse", f"{lost} in 3.0 h, or sooner") in told(conn)
+        (message,) = await client.receive(url)
+        await client.delete(url, [message.receipt])
+        for _ in range(2):
+            await monitor.look_at_queues()
+        assert ("resolved", f"Resolved: {lost} in 3.0 h, or sooner") in told(conn)
+
+
+async def test_dead_jobs_are_told_of_before_retention_removes_them(database: str, conn: Session) -> None:
+    dies(conn)
+    async with monitoring(database, keep_dead=10 * 86400.0) as (monitor, _):
+        advance(conn, seconds(8.9 * 86400))
+        await monitor.look_at_jobs()
+        soon = "1 dead job will be removed within 1.0 d"
+        assert soon not in [title for _, title in told(conn)]
+        advance(conn, seconds(0.2 * 86400))
+        for _ in range(2):
+            await monitor.look_at_jobs()
+        assert [each for each in told(conn) if soon in each[1]] == [("first", soon)]
+        conn.execute("SELECT holdfast.prune('7 days', '9 days')")
+        await monitor.look_at_jobs()
+        assert ("resolved", f"Resolved: {soon}") in told(conn)
 
 
 async def test_what_was_captured_is_not_lost_when_its_queue_forgets(database: str, conn: Session, client: Sqs) -> None:

@@ -42,6 +42,15 @@ async def test_instances_side_by_side_admit_the_limit_exactly_in_few_round_trips
     assert row(conn, "SELECT sums[cardinality(sums)] AS n FROM holdfast.rate_limit_requests")["n"] == 30
 
 
+async def test_what_nobody_started_asks_postgres_from_its_first_request_on(database: str) -> None:
+    fresh = [RateLimiter(database, deadline=PATIENT) for _ in range(3)]
+    decisions = [await each.hit("k", "4/hour") for each in fresh for _ in range(2)]
+    assert [decision.allowed for decision in decisions] == [True] * 4 + [False] * 2
+    assert {decision.source for decision in decisions} == {"postgres"}
+    for each in fresh:
+        await each.stop()
+
+
 async def test_a_lone_request_waits_for_no_other(relay: Relay) -> None:
     async with limiting(relay.dsn) as limiter:
         for n in range(5):

@@ -131,6 +131,20 @@ async def test_messages_go_back_to_their_queue_as_they_were(
     assert recorder.of(RedriveChanged)
 
 
+async def test_one_that_waits_for_outcomes_holds_up_no_other(
+    database: str, conn: Session, client: Sqs, pair: Pair
+) -> None:
+    await client.send(pair.dead, [json.dumps({"type": kind, "n": n}) for kind in ("ship", "bill") for n in range(3)])
+    await look(database, pair, captured=True)
+    async with redriving(database, pair.sources) as (redriver, ledger, _):
+        first = await begin(ledger, wanted=LetterFilter(kind="ship"))
+        assert (await run(redriver, ledger, first)).status == "watching"
+        second = await begin(ledger, wanted=LetterFilter(kind="bill"))
+        assert (await run(redriver, ledger, second)).sent == 3
+        pauses = [await redriver.step() for _ in range(4)]
+    assert len([each for each in pauses if each]) >= 1, "both wait: there is a pause"
+
+
 async def test_only_what_was_meant_leaves_a_queue_that_is_not_captured(
     database: str, conn: Session, client: Sqs, pair: Pair
 ) -> None:

@@ -1,6 +1,7 @@
 """A worker in this process, on a real Postgres: what becomes of each run, and of the worker itself."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -270,6 +271,25 @@ async def test_a_failing_handler_is_tried_again_by_its_policy_and_then_dead(
     assert "in fails" in row["error"]["traceback"]
     fingerprints = {event["details"]["fingerprint"] for event in support.events(conn, job.id)}
     assert fingerprints == {row["fingerprint"]}
+
+
+async def test_causes_are_told_apart_by_where_the_handler_called_what_failed(
+    hf: Holdfast, database: str, conn: Session
+) -> None:
+    def order(text: str) -> None:
+        json.loads(text)
+
+    def customer(text: str) -> None:
+        json.loads(text)
+
+    async def reads(ctx: Context, place: int) -> None:
+        (order, customer)[place]("{")
+
+    kind = add(hf, reads, max_attempts=1)
+    async with working(database, hf):
+        jobs = await hf.enqueue_many(kind.prepare(place) for place in range(2))
+        await asyncio.gather(*(job.result(timeout=20) for job in jobs), return_exceptions=True)
+    assert len({support.job(conn, job.id)["fingerprint"] for job in jobs}) == 2
 
 
 class Odd(BaseException):

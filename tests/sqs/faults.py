@@ -9,7 +9,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -47,6 +47,7 @@ class FaultProxy:
         self._refused: dict[str, Callable[[int], str | None]] = {}
         self._requests: dict[str, Change] = {}
         self._answers: dict[str, Change] = {}
+        self._played: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {}
         self._rng = random.Random(7)
 
     def url(self, name: str) -> str:
@@ -73,6 +74,10 @@ class FaultProxy:
 
     def change_answer(self, operation: str, change: Change) -> None:
         self._answers[operation] = change
+
+    def play(self, operation: str, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
+        """Calls are answered here: the server does not know them."""
+        self._played[operation] = answer
 
     def lose_messages(self, share: float = 1.0) -> None:
         """What is sent is said to be taken, and gone."""
@@ -141,6 +146,8 @@ class FaultProxy:
             await self._held[operation].wait()
         if self._errors.get(operation):
             return _error(self._errors[operation].pop())
+        if operation in self._played:
+            return web.json_response(await self._played[operation](body), content_type=JSON)
         if operation in self._requests:
             body = self._requests[operation](body)
         answer, status, headers = await self._carry_out(request, operation, body)

@@ -77,6 +77,8 @@ SAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "collect_dead_jobs": dead_letters.collect_dead_jobs,
     "note_dead_letters": lambda: dead_letters.note_dead_letters("dlq", [], complete=True),
     "capture_dead_letters": lambda: dead_letters.capture_dead_letters("dlq", []),
+    "dead_jobs_expiring": lambda: dead_letters.dead_jobs_expiring(600.0, 60.0),
+    "note_moved_letters": lambda: dead_letters.note_moved_letters("dlq", NOW, "ada", "moved"),
     "begin_looks": lambda: dead_letters.begin_looks(["dlq"], 60.0),
     "end_look": lambda: dead_letters.end_look("dlq", {"messages": 3, "retention": 60}),
     "list_dead_letter_queues": lambda: dead_letters.list_dead_letter_queues(5),

@@ -31,6 +31,9 @@ async def test_without_any_key_made_this_machine_needs_none_and_others_do(api: A
         {"Via": "1.1 proxy"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example.org"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
     ],
     ids=str,
 )

@@ -362,3 +362,24 @@ async def test_with_postgres_stopped_each_route_answers_503_within_its_deadline(
         assert answer.headers["retry-after"] == "5"
         after = await api.client.request(method, path, json=body)
     assert after.status_code in (200, 201, 404)
+
+
+async def test_with_postgres_stopped_a_page_says_so_as_a_page(own_server: EmbeddedPostgres) -> None:
+    async with api_over(own_server.dsn, timeout=0.3, limiter_deadline=0.05) as api:
+        await api.client.get("/dashboard/queues")
+        with frozen(own_server):
+            page = await api.client.get("/dashboard/queues")
+            told = await api.client.get("/api/queues")
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "The ledger does not answer" in page.text
+    assert 'href="./jobs"' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert (told.status_code, told.headers["content-type"]) == (503, "application/problem+json")
+
+
+async def test_a_number_that_python_does_not_read_is_shown_as_text(api: Api, conn: Session) -> None:
+    id = enqueue(conn)
+    conn.execute("""UPDATE holdfast.jobs SET args = format('{"n": 1%s}', repeat('0', 5000))::jsonb""")
+    found = await api.client.get(f"/api/jobs/{id}")
+    assert found.json()["args"] == {"n": "1" + "0" * 5000}
+    assert (await api.client.get(f"/dashboard/jobs/{id}")).status_code == 200

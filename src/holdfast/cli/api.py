@@ -47,7 +47,7 @@ def api(
     start_logging(settings)
     database = open_database(settings)
     try:
-        require_keys(settings.host, database.dsn)
+        require_keys(settings, database.dsn)
         known = workers.describe_kinds(kinds) if settings.app else "none given: every kind is accepted"
         show_start(
             [

@@ -22,6 +22,7 @@ from holdfast.core.ratelimit import Policy
 from holdfast.errors import AppLoadError, ConfigurationError
 from holdfast.instrument.logs import quieten
 from holdfast.postgres.migrate import load
+from holdfast.services.issuer import IssuerSettings
 from holdfast.web.app import create_app
 from holdfast.web.connections import BACKLOG, connection_class
 from holdfast.web.identity import proxy_hint
@@ -42,6 +43,7 @@ class ApiPlan:
     settings: str
     is_private: bool
     channels: list[str]
+    jwt_secret: str | None = None
 
 
 def command(plan: ApiPlan) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -67,6 +69,7 @@ async def _serve(plan: ApiPlan) -> None:
         limits=settings.health_limits(),
         read_only=settings.read_only,
         redact=settings.redact,
+        issuer=IssuerSettings(settings.jwt_issuer, plan.jwt_secret, settings.jwt_audience, settings.jwt_claim),
     )
     services = ApiServices(api)
     server = Server(

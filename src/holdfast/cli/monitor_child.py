@@ -58,6 +58,7 @@ def monitor_settings(settings: Settings, *, stale: bool, dlq: bool, rings: bool)
         stale_after=settings.stale_after,
         limits=settings.health_limits(),
         pace=Pace(repeat_interval=settings.repeat_interval),
+        keep_dead=settings.keep_dead,
         run_dir=settings.run_dir,
         watches=settings.watch if rings else (),
     )

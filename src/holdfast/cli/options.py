@@ -83,7 +83,7 @@ def sqs_queues(settings: Settings) -> list[WatchedQueue]:
 def dlq_sources(settings: Settings) -> Sources:
     """Where dead-letter queues are looked for."""
     sources = [*settings.bell_routes().urls(), *filter(None, [settings.watched_queue_url])]
-    return Sources(settings.dlq_urls, tuple(dict.fromkeys(sources)), settings.dlq_capture)
+    return Sources(settings.dlq_urls, tuple(dict.fromkeys(sources)), settings.dlq_capture, settings.dlq_identity)
 
 
 def told(settings: Settings) -> str:

@@ -16,13 +16,15 @@ from holdfast.app import new_id
 from holdfast.cli.options import dlq_sources, open_database, read_settings
 from holdfast.cli.output import clean, print_json, relative, show, table
 from holdfast.config import Settings
-from holdfast.core.redrive import LOOK
+from holdfast.core import telling
+from holdfast.core.redrive import LOOK, WATCH
 from holdfast.events import Sinks
 from holdfast.postgres.ledger import AsyncLedger, SyncLedger
 from holdfast.postgres.redrives import RedriveLine, list_redrives
 from holdfast.services.redriver import Redriver
 
 _ENDS = ("done", "cancelled", "stopped", "paused")
+_PATIENCE = f", for {telling.span(WATCH)} at most; with Ctrl-C the monitors do so"
 
 
 @contextlib.contextmanager
@@ -41,7 +43,7 @@ def open_redrive(database_url: str | None, data_dir: Path | None) -> Iterator[tu
 def follow(settings: Settings, ledger: SyncLedger, id: UUID, *, as_json: bool) -> int:
     """Until it has ended or is paused; the exit code."""
     try:
-        asyncio.run(_follow(settings, ledger, id))
+        asyncio.run(_follow(settings, ledger, id, says=not as_json))
     except KeyboardInterrupt:
         print(
             f"\ninterrupted; the monitors go on with it, or: holdfast dlq resume {str(id)[-8:]};"
@@ -59,10 +61,11 @@ def follow(settings: Settings, ledger: SyncLedger, id: UUID, *, as_json: bool) -
     return 0 if found.status == "done" and not found.failed else 1
 
 
-async def _follow(settings: Settings, ledger: SyncLedger, id: UUID) -> None:
+async def _follow(settings: Settings, ledger: SyncLedger, id: UUID, *, says: bool) -> None:
     executor = AsyncLedger(ledger.dsn, name="holdfast cli redrive")
     redriver = Redriver(executor, dlq_sources(settings), Sinks(), owner=new_id(), new_id=new_id, one=id)
     try:
+        said = ""
         with _bar() as (progress, task):
             while True:
                 pause = await redriver.step()
@@ -71,6 +74,9 @@ async def _follow(settings: Settings, ledger: SyncLedger, id: UUID) -> None:
                     progress.update(task, completed=found.total - found.waiting, total=found.total)
                 if found.status in _ENDS:
                     return
+                if says and found.reason != said:
+                    said = found.reason
+                    show(Text(f"{clean(said)}{_PATIENCE if found.status == 'watching' else ''}"))
                 await asyncio.sleep(LOOK if pause is None else pause)
     finally:
         await redriver.close()

@@ -37,6 +37,7 @@ def api_spec(settings: Settings, app: str | None, dsn: str) -> ChildSpec:
         told(settings),
         is_private=is_loopback(settings.host),
         channels=settings.alert_addresses().channels,
+        jwt_secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
     )
 
     def start(_: UUID, link: int) -> tuple[Sequence[str], Mapping[str, str]]:

@@ -75,7 +75,7 @@ def up(
     start_logging(settings)
     database = open_database(settings)
     try:
-        require_keys(settings.host, database.dsn)
+        require_keys(settings, database.dsn)
         served = loaded.served_kinds(settings)
         link = sign_in_link(settings.model_copy(update={"url": None}), database.dsn)
         lines = _lines(settings, link, database, workers.describe_kinds(served), workers.describe_schedules(loaded))
@@ -111,9 +111,10 @@ def prepare_sqs(settings: Settings) -> LocalSqsPlan:
     return prepare()
 
 
-def require_keys(host: str, dsn: str) -> None:
-    """Nothing listens beyond this machine unless there is a key to ask for."""
-    if is_loopback(host):
+def require_keys(settings: Settings, dsn: str) -> None:
+    """Nothing listens beyond this machine unless there is a key, or an issuer's token, to ask for."""
+    host = settings.host
+    if is_loopback(host) or settings.takes_tokens:
         return
     ledger = SyncLedger(dsn, name="holdfast up")
     try:

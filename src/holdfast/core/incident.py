@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 #: Findings that are certain at one look: the ledger's own rows, and what a channel answered.
-CERTAIN = frozenset({"dead_letters", "notification_failing"})
+CERTAIN = frozenset({"dead_letters", "dead_jobs_expiring", "notification_failing"})
 
 
 class Reason(StrEnum):

@@ -61,8 +61,8 @@ class Letter:
     fingerprint: str
 
 
-def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
-    """Read a message.
+def describe(queue: str, body: str, attributes: Mapping[str, str], identity: str | None = None) -> Letter:
+    """Read a message. `identity`: the name of the attribute, or field of the body, that says which job it is about.
 
     >>> describe("orders-dlq", '{"type": "ship", "errorType": "Timeout"}', {}).cause
     'Timeout'
@@ -78,7 +78,8 @@ def describe(queue: str, body: str, attributes: Mapping[str, str]) -> Letter:
     kind = _first(fields, _KIND)
     cause = _first(fields, _ERROR_TYPE)
     text = _first(fields, _ERROR_TEXT, is_text=True)
-    return Letter(kind, cause, _first(fields, _ID) or None, fingerprint(kind, cause or "letter", text, [queue]))
+    id = _first(fields, (identity,)) if identity else _first(fields, _ID)
+    return Letter(kind, cause, id or None, fingerprint(kind, cause or "letter", text, [queue]))
 
 
 def _object(body: str) -> dict[str, Any]:

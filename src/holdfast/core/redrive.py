@@ -111,7 +111,7 @@ def _send(redrive: Redrive) -> Step:
 
 def _check(redrive: Redrive) -> Step:
     if not redrive.sent and not redrive.returned:
-        return Change("go_on", f"the first {redrive.succeeded} succeeded")
+        return Change("go_on", f"the first {redrive.succeeded:,} succeeded")
     if not redrive.sent:
         return Change("pause", f"{redrive.returned} of the first {redrive.tried} came back, with another cause")
     if (redrive.canary_ago or 0.0) < redrive.canary_wait:
@@ -136,4 +136,4 @@ def _result(redrive: Redrive) -> str:
         (redrive.skipped, "skipped"),
         (redrive.failed, "failed"),
     )
-    return ", ".join(f"{count} {what}" for count, what in counts if count) or "there was nothing to send"
+    return ", ".join(f"{count:,} {what}" for count, what in counts if count) or "there was nothing to send"

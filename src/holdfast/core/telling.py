@@ -6,7 +6,7 @@ house.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.core.health import Check, Status
@@ -18,6 +18,7 @@ ALONE, FOREIGN, EXPIRING = "limits_without_postgres", "foreign_message", "letter
 BROKEN, GONE = "notification_failing", "ledger_gone"
 RESCUED, BRAKE, LOCKED, TRANSACTION = "jobs_rescued", "brake_held", "row_locked", "open_transaction"
 UNHEARD, NOT_DRAINING = "ringer_behind", "queue_not_draining"
+PRUNED = "dead_jobs_expiring"
 #: Kinds whose arrivals are counted; all others are states, which arrive once.
 COUNTING = (LETTERS, RESCUED)
 
@@ -53,8 +54,10 @@ def _commands(group: LetterGroup) -> str:
 LOSS = ((4.0, 2), (24.0, 1))
 
 
-def expiring(queue: str, seconds: float) -> Finding | None:
+def expiring(queue: str, seconds: float, only_counted: str | None = None) -> Finding | None:
     """A queue whose oldest message SQS will delete in so many seconds, read or not; None where there is time.
+
+    `only_counted`: why its messages are not looked at. The time is the longest possible one then.
 
     >>> expiring("orders-dlq", 3 * 3600).level
     2
@@ -63,6 +66,8 @@ def expiring(queue: str, seconds: float) -> Finding | None:
     if level is None:
         return None
     when = f"in {span(seconds)}" if seconds > 0 else "about now"
+    if only_counted is not None:
+        return _counted_expiring(queue, seconds, f"{when}, or sooner", only_counted, level)
     lines = [
         ["where", queue],
         ["time to loss", span(max(seconds, 0.0))],
@@ -71,6 +76,50 @@ def expiring(queue: str, seconds: float) -> Finding | None:
     ]
     details = {"lines": lines, "command": f"holdfast dlq redrive --queue {queue} --dry-run"}
     return Finding(EXPIRING, queue, f"The oldest message of {queue} is lost {when}", 1, 1, details, level)
+
+
+def _counted_expiring(queue: str, seconds: float, when: str, why: str, level: int) -> Finding:
+    lines = [
+        ["where", queue],
+        ["time to loss", f"{span(max(seconds, 0.0))} at most"],
+        ["only counted", why],
+        [
+            "means",
+            "messages have been there since they were first counted, and SQS deletes them at their retention's end",
+        ],
+        [
+            "way out",
+            "move them to a queue that is read, or HOLDFAST_DLQ_CAPTURE where it has no redrive policy of its own",
+        ],
+    ]
+    details = {"lines": lines, "command": f"holdfast dlq move {queue} --dry-run"}
+    return Finding(EXPIRING, queue, f"The oldest message of {queue} is lost {when}", 1, 1, details, level)
+
+
+#: Seconds before dead jobs are removed that people are told of it: a tenth of the time they are kept, 7 days at most.
+NOTICE = 7 * 86400.0
+
+
+def notice(keep: float) -> float:
+    """How long before their end people are told of dead jobs that are kept for so long.
+
+    >>> notice(90 * 86400) / 86400, notice(86400) / 3600
+    (7.0, 2.4)
+    """
+    return min(keep / 10, NOTICE)
+
+
+def pruned(jobs: int, first_at: datetime, keep: float) -> Finding:
+    """Dead jobs that retention removes soon, and nobody has decided about."""
+    lines = [
+        ["how many", many(jobs, "dead job")],
+        ["the first at", first_at.strftime("%Y-%m-%d %H:%M UTC")],
+        ["means", f"dead jobs are kept for {span(keep)}; after that they cannot be redriven any more"],
+        ["way out", "redrive or discard them, or keep them longer: HOLDFAST_KEEP_DEAD"],
+    ]
+    look = f"holdfast dlq list --source job --older {(keep - notice(keep)) / 86400:g}d"
+    title = f"{many(jobs, 'dead job')} will be removed within {span(notice(keep))}"
+    return Finding(PRUNED, "", title, 1, jobs, {"lines": lines, "command": look})
 
 
 def counted(queue: str, count: int, why: str) -> Finding:
@@ -237,7 +286,7 @@ def content(decision: Decision) -> dict[str, Any]:
 #: Kinds of incidents, each with a place of its name on docs/operations/runbook.md.
 KINDS = (
     LETTERS, BLIND, COUNTED, FAILING, ALONE, FOREIGN, EXPIRING, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION,
-    UNHEARD, NOT_DRAINING,
+    UNHEARD, NOT_DRAINING, PRUNED,
 )  # fmt: skip
 
 
@@ -251,13 +300,13 @@ Told = dict[str, Any]
 #: Of which kinds there are samples, to try channels with.
 SAMPLES = (
     LETTERS, EXPIRING, BLIND, COUNTED, FAILING, ALONE, BROKEN, GONE, RESCUED, BRAKE, LOCKED, TRANSACTION, UNHEARD,
-    NOT_DRAINING,
+    NOT_DRAINING, PRUNED,
 )  # fmt: skip
 
 
 def samples() -> dict[str, tuple[str, Told]]:
     """One of each kind and an end, by kind: (reason, content). Each says that it is a test."""
-    group = LetterGroup("Sample:0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
+    group = LetterGroup("Sample:1-0123456789ab", "sample", "sqs", "sample", "Sample", 3, 3, None, None)
     expires = expiring("sample-dlq", 3 * 3600.0)
     findings = [
         letters(group),
@@ -273,6 +322,7 @@ def samples() -> dict[str, tuple[str, Told]]:
         transaction(7, "psql", "idle in transaction", 900.0),
         slow(UNHEARD, Check("ringer", Status.WARN, "2 queues were rung, and nobody came", {})),
         slow(NOT_DRAINING, Check("queues", Status.WARN, "sample: a job has been due for 400 s", {})),
+        pruned(3, datetime(2030, 1, 1, tzinfo=UTC), 90 * 86400.0),
         *([] if expires is None else [expires]),
     ]
     made = {finding.kind: ("first", _sample(finding, Reason.FIRST, Action.OPEN)) for finding in findings}

@@ -39,7 +39,7 @@ class AppriseChannel:
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """Tell all of them; one that fails has all told again."""
         lines = [f"{name}: {value}" for name, value in content.get("lines") or []]
-        text = "\n".join([*lines, *filter(None, [content.get("command"), content.get("runbook")])]) or reason
+        text = "\n".join([*lines, *filter(None, map(content.get, ("command", "dashboard", "runbook")))]) or reason
         try:
             async with asyncio.timeout(self._deadline):
                 is_told = await self._all.async_notify(title=str(content.get("title", "")), body=text)

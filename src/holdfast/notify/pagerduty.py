@@ -28,11 +28,12 @@ def render(key: str, reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
     details = {str(name): str(value) for name, value in content.get("lines") or []}
     if content.get("command"):
         details["command"] = str(content["command"])
-    what_to_do = content.get("runbook")
+    leads = ((content.get("dashboard"), "Dashboard"), (content.get("runbook"), "What to do"))
+    links = [{"href": str(address), "text": text} for address, text in leads if address]
     return {
         **event,
         "event_action": "trigger",
-        **({"links": [{"href": str(what_to_do), "text": "What to do"}]} if what_to_do else {}),
+        **({"links": links} if links else {}),
         "payload": {
             "summary": str(content.get("title", ""))[:MOST_SUMMARY],
             "source": "holdfast",

@@ -1,4 +1,4 @@
-"""What leads from an alert to what to do about it: the address of its place on the runbook, for every channel."""
+"""Where an alert leads, over every channel: to its place on the runbook, and to its incident on the dashboard."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +17,24 @@ def with_runbook(base: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "runbook": f"{base}#{quote(str(place))}"} if place else dict(content)
 
 
-class LeadingChannel:
-    """A channel whose messages lead to the runbook at `base`."""
+def with_dashboard(url: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content, with the address of its incident where the API at `url` shows it; of a digest, that of all.
 
-    def __init__(self, channel: Channel, base: str) -> None:
+    >>> with_dashboard("https://jobs.example.org/", {"incident": "0197a3c1"})["dashboard"]
+    'https://jobs.example.org/dashboard/incidents/0197a3c1'
+    """
+    incident = content.get("incident")
+    one = f"/{quote(str(incident))}" if incident else ""
+    return {**content, "dashboard": f"{url.rstrip('/')}/dashboard/incidents{one}"}
+
+
+class LeadingChannel:
+    """A channel whose messages lead to the runbook, and to the dashboard of the API at `url`, where these are known."""
+
+    def __init__(self, channel: Channel, *, runbook: str | None = None, url: str | None = None) -> None:
         self._channel = channel
-        self._base = base
+        self._runbook = runbook
+        self._url = url
 
     @property
     def name(self) -> str:
@@ -41,7 +53,8 @@ class LeadingChannel:
 
     async def send(self, reason: str, content: Mapping[str, Any]) -> Outcome:
         """As the channel does."""
-        return await self._channel.send(reason, with_runbook(self._base, content))
+        told = dict(content) if self._runbook is None else with_runbook(self._runbook, content)
+        return await self._channel.send(reason, told if self._url is None else with_dashboard(self._url, told))
 
     async def close(self) -> None:
         """Close the channel."""

@@ -21,6 +21,7 @@ class Addresses:
     pagerduty_url: str | None = None
     apprise: str | None = None
     runbook: str | None = None
+    url: str | None = None
 
     @property
     def channels(self) -> list[str]:
@@ -40,8 +41,10 @@ def make_channels(addresses: Addresses) -> dict[str, Channel]:
     """The channels, by name. Raises `ConfigurationError` for an address that cannot be one."""
     makers = {"slack": _slack, "webhook": _webhook, "pagerduty": _pagerduty, "apprise": _apprise, "log": _log}
     made = {name: makers[name](addresses) for name in addresses.channels}
-    base = addresses.runbook
-    return made if base is None else {name: LeadingChannel(channel, base) for name, channel in made.items()}
+    if addresses.runbook is None and addresses.url is None:
+        return made
+    leads = {"runbook": addresses.runbook, "url": addresses.url}
+    return {name: LeadingChannel(channel, **leads) for name, channel in made.items()}
 
 
 def from_json(given: Mapping[str, str | None]) -> Addresses:

@@ -29,8 +29,8 @@ _EMOJI = {
 def render(reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The message as Block Kit, with a text for notifications and screen readers.
 
-    content: {title, lines: [[name, value]], command, runbook}, the last an address of ours. Everything else is shown
-    as plain text or escaped, so that nothing from a job can mention people or make a link.
+    content: {title, lines: [[name, value]], command, runbook, dashboard}, the last two addresses of ours. Everything
+    else is shown as plain text or escaped, so that nothing from a job can mention people or make a link.
     """
     title = str(content.get("title", ""))
     lines: Sequence[Sequence[str]] = content.get("lines") or []
@@ -44,9 +44,10 @@ def render(reason: str, content: Mapping[str, Any]) -> dict[str, Any]:
     if command:
         text = f"```{_escape(str(command))}```"
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, MOST_TEXT), "verbatim": True}})
-    what_to_do = content.get("runbook")
-    if what_to_do and reason != "resolved":
-        text = f"<{_escape(str(what_to_do))}|What to do>"
+    what_to_do = None if reason == "resolved" else content.get("runbook")
+    leads = ((content.get("dashboard"), "Dashboard"), (what_to_do, "What to do"))
+    if any(address for address, _ in leads):
+        text = " · ".join(f"<{_escape(str(address))}|{name}>" for address, name in leads if address)
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}})
     mark = _EMOJI.get(reason, "")
     return {"text": f"{mark} {_escape(_cut(title, MOST_TEXT))}".strip(), "blocks": blocks}

@@ -33,7 +33,15 @@ def _read_json(data: bytes | str) -> Any:
     try:
         return from_json(data)
     except ValueError:
-        return json.loads(data)
+        return json.loads(data, parse_int=_read_int)
+
+
+def _read_int(digits: str) -> int | str:
+    """A whole number; as text where it has more digits than Python reads, which Postgres stores all the same."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 _ADAPTERS = AdaptersMap(psycopg.adapters)

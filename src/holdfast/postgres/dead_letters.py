@@ -66,6 +66,14 @@ class LookEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadJobsExpiring:
+    """How many dead jobs retention removes soon, and when the first of them; None where there is none."""
+
+    jobs: int
+    first_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterQueue:
     """A dead-letter queue of SQS that is looked at. `is_abandoned`: nobody has for long."""
 
@@ -108,6 +116,18 @@ class Notification:
 def collect_dead_jobs() -> Call[int]:
     """Take jobs that went dead among the dead letters; how many were new."""
     return Call("collect_dead_jobs", "SELECT holdfast.collect_dead_jobs()", (), int)
+
+
+def dead_jobs_expiring(keep: float, notice: float) -> Call[DeadJobsExpiring]:
+    """Dead jobs, kept for `keep` seconds, that are removed within `notice` seconds."""
+    text = "SELECT jobs, first_at FROM holdfast.dead_jobs_expiring(%s::interval, %s::interval)"
+    return Call("dead_jobs_expiring", text, (timedelta(seconds=keep), timedelta(seconds=notice)), DeadJobsExpiring)
+
+
+def note_moved_letters(queue: str, began: datetime, by: str, detail: str) -> Call[int]:
+    """Letters that SQS itself has moved are redriven; how many."""
+    text = "SELECT holdfast.note_moved_letters(%s, %s, %s, %s)"
+    return Call("note_moved_letters", text, (queue, began, by, detail), int)
 
 
 def note_dead_letters(queue: str, letters: Sequence[NewLetter], *, complete: bool) -> Call[int]:

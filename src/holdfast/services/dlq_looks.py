@@ -80,7 +80,7 @@ class QueueLooker:
         seen = await look(sqs, url)
         if seen.only_counted is None:
             letters = [
-                new_letter(self._new_id(), seen.queue, message)
+                new_letter(self._new_id(), seen.queue, message, self._sources.identity)
                 for message in seen.messages
                 if read_bell(message.body) is None
             ]
@@ -90,7 +90,7 @@ class QueueLooker:
 
     async def _capture(self, sqs: Sqs, url: str) -> Capture:
         queue, clock = queue_name(url), asyncio.get_running_loop().time
-        keeping = Keeping(self._ledger, queue, self._new_id)
+        keeping = Keeping(self._ledger, queue, self._new_id, identity=self._sources.identity)
         until = clock() + self._longest / 2
         while True:
             found = await capture(sqs, url, keeping.keep, longest=min(LONGEST, self._longest / 2))

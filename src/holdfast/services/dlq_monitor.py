@@ -14,12 +14,13 @@ from uuid import UUID
 
 from holdfast.core import telling
 from holdfast.core.incident import Finding, Pace
-from holdfast.core.telling import BLIND, COUNTED, EXPIRING, LETTERS
+from holdfast.core.telling import BLIND, COUNTED, EXPIRING, LETTERS, PRUNED
 from holdfast.errors import DatabaseError
 from holdfast.events import LedgerLost, QueueLost, Sinks
 from holdfast.postgres.dead_letters import (
     begin_looks,
     collect_dead_jobs,
+    dead_jobs_expiring,
     dead_letter_groups,
     end_look,
     list_dead_letter_queues,
@@ -31,7 +32,7 @@ from holdfast.services.dlq_queues import Found, Sources, find_queues
 from holdfast.services.incidents import IncidentBook
 from holdfast.sqs.capture import Capture
 from holdfast.sqs.client import Sqs, queue_name
-from holdfast.sqs.dead_letters import Look
+from holdfast.sqs.dead_letters import MOVING, Look
 
 _log = logging.getLogger("holdfast")
 
@@ -47,7 +48,10 @@ LONGEST, LEAST = 0.8, 30.0
 
 
 class DlqMonitor:
-    """Watches until cancelled. `channels` are the names of those who are told; `turned` is called at each turn."""
+    """Watches until cancelled. `channels` are the names of those who are told; `turned` is called at each turn.
+
+    `keep_dead`: seconds that dead jobs are kept, of whose end people are told before; None where nobody removes them.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class DlqMonitor:
         turned: Callable[[], None] = lambda: None,
         retry_after: float = RETRY_AFTER,
         pace: Pace | None = None,
+        keep_dead: float | None = None,
     ) -> None:
         self._ledger = ledger
         self._sources = sources
@@ -70,6 +75,7 @@ class DlqMonitor:
         self._interval = interval
         self._turned = turned
         self._retry_after = retry_after
+        self._keep_dead = keep_dead
         url = sources.any_url
         self._sqs = Sqs(url) if url else None
         self._found: Found | None = None
@@ -100,7 +106,13 @@ class DlqMonitor:
     async def look_at_jobs(self) -> None:
         """Collect what went dead, and tell of it."""
         await self._ledger.call(collect_dead_jobs())
-        await self._book.fold(await self._letters(), [LETTERS])
+        await self._book.fold([*await self._letters(), *await self._expiring_jobs()], [LETTERS, PRUNED])
+
+    async def _expiring_jobs(self) -> list[Finding]:
+        if self._keep_dead is None:
+            return []
+        found = await self._ledger.one(dead_jobs_expiring(self._keep_dead, telling.notice(self._keep_dead)))
+        return [] if found.first_at is None else [telling.pruned(found.jobs, found.first_at, self._keep_dead)]
 
     async def _look_if_due(self, sqs: Sqs) -> None:
         queues = await self._queues(sqs)
@@ -170,9 +182,9 @@ class DlqMonitor:
         }
         found: list[Finding] = []
         for ended in await self._ledger.call(end_look(name, facts)):
-            expiring = None if ended.lost_in is None else telling.expiring(name, ended.lost_in)
+            expiring = None if ended.lost_in is None else telling.expiring(name, ended.lost_in, seen.only_counted)
             found += [] if expiring is None else [expiring]
-        if seen.only_counted is not None and seen.count:
+        if seen.only_counted not in (None, MOVING) and seen.count:
             found.append(telling.counted(name, seen.count, seen.only_counted))
         return found
 

@@ -11,12 +11,14 @@ from holdfast.sqs.client import Sqs, queue_name
 class Sources:
     """Where to look: dead-letter queues themselves, and queues whose own are found by their redrive policies.
 
-    `captured`: the names of dead-letter queues whose messages are moved into the ledger.
+    `captured`: the names of dead-letter queues whose messages are moved into the ledger. `identity`: the attribute, or
+    field of a body, that says which job a message is about.
     """
 
     dead_letter_urls: Sequence[str] = ()
     source_urls: Sequence[str] = ()
     captured: Collection[str] = ()
+    identity: str | None = None
 
     @property
     def any_url(self) -> str | None:

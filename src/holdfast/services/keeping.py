@@ -18,12 +18,22 @@ MOST_BODY = 262_144
 
 
 class Keeping:
-    """Keeps messages of one queue; `new` counts those that were not known. `only`: the ids of those that are meant."""
+    """Keeps messages of one queue; `new` counts those that were not known. `only`: the ids of those that are meant.
+
+    `identity`: the name of what says which job a message is about.
+    """
 
     def __init__(
-        self, ledger: AsyncLedger, queue: str, new_id: Callable[[], UUID], only: Collection[str] | None = None
+        self,
+        ledger: AsyncLedger,
+        queue: str,
+        new_id: Callable[[], UUID],
+        only: Collection[str] | None = None,
+        *,
+        identity: str | None = None,
     ) -> None:
         self._ledger, self._queue, self._new_id, self._only = ledger, queue, new_id, only
+        self._identity = identity
         self.new = 0
 
     async def keep(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -37,24 +47,24 @@ class Keeping:
         whole = [each for each in letters if is_storable("".join([each.body, *each.attributes.values()]))]
         other = [each for each in letters if each not in whole]
         if whole:
-            kept = [
-                replace(new_letter(self._new_id(), self._queue, each), body=each.body, original=each.original)
-                for each in whole
-            ]
+            kept = [replace(self._new_letter(each), body=each.body, original=each.original) for each in whole]
             await self._count(capture_dead_letters(self._queue, kept))
         if other:
-            noted = [new_letter(self._new_id(), self._queue, each) for each in other]
+            noted = [self._new_letter(each) for each in other]
             await self._count(note_dead_letters(self._queue, noted, complete=False))
         return [*whole, *bells]
+
+    def _new_letter(self, message: Message) -> NewLetter:
+        return new_letter(self._new_id(), self._queue, message, self._identity)
 
     async def _count(self, call: Call[int]) -> None:
         new = await self._ledger.one(call)  # not `+= await`: lanes run at once, and each would forget the others'
         self.new += new
 
 
-def new_letter(id: UUID, queue: str, message: Message) -> NewLetter:
-    """What is kept of a message."""
-    about = describe(queue, message.body, message.attributes)
+def new_letter(id: UUID, queue: str, message: Message, identity: str | None = None) -> NewLetter:
+    """What is kept of a message. `identity`: the name of what says which job it is about."""
+    about = describe(queue, message.body, message.attributes, identity)
     return NewLetter(
         id,
         message.id,

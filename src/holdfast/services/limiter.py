@@ -111,7 +111,8 @@ class RateLimiter:
     async def start(self) -> None:
         """Begin to look for Postgres; returns at once, and until it is found memory decides.
 
-        The first request does so too, where nobody has; `stop` is for the program to call.
+        The first request does so too, where nobody has, and waits for it as long as for a decision of Postgres; `stop`
+        is for the program to call.
         """
         if self._link is not None:
             self._link.start()
@@ -193,9 +194,10 @@ class RateLimiter:
         if type(cost) is not int or not 1 <= cost <= policy.capacity:
             raise InvalidArguments(f"cost is {cost!r:.60}; it must be from 1 to the limit, {policy.capacity}")
         if self._is_alone:
-            if self._link is not None and not self._link.has_begun:
-                self._link.start()
-            return self.alone(policy, identity, cost, now)
+            if self._link is not None and not self._link.has_looked:
+                await self._link.first_look()
+            if self._is_alone:
+                return self.alone(policy, identity, cost, now)
         assert self._flights is not None
         return await self._flights.ask(policy, identity, cost)
 

@@ -70,11 +70,13 @@ class Link:
         self._looked = asyncio.Event()
         self.loop = Background("the rate limiter's link")
         self.has_begun = False
+        self._began = 0.0
         self.deadline = 0.05
 
     def start(self) -> None:
         """Begin to look."""
         self.has_begun = True
+        self._began = time.monotonic()
         # Made here and not with the limiter: processes that were forked after that are not one.
         self._limiter.id = uuid4()
         self._lost.set()
@@ -86,6 +88,22 @@ class Link:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._looked.wait()
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the first look has ended."""
+        return self._looked.is_set()
+
+    async def first_look(self) -> None:
+        """Begin, where nobody has, and wait for the first look, as long as a decision of Postgres may take.
+
+        Else the first requests of each new process would be decided in memory though Postgres answers.
+        """
+        if not self.has_begun:
+            self.start()
+        left = self._began + 2 * self.deadline - time.monotonic()
+        if left > 0:
+            await self.looked(left)
 
     async def stop(self) -> None:
         """Say good-bye and close."""

@@ -49,6 +49,7 @@ class MonitorSettings:
     stale_after: float = 600.0
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)
+    keep_dead: float | None = None
     deadman: SecretStr | None = None
     run_dir: Path | None = None
     watches: Sequence[Watch] = ()
@@ -128,6 +129,7 @@ class Monitors:
                     interval=settings.dlq_interval,
                     new_id=self._new_id,
                     pace=settings.pace,
+                    keep_dead=settings.keep_dead,
                     turned=turns.of(1),
                 )
             )

@@ -62,6 +62,7 @@ class Redriver:
         self._sqs = Sqs(sources.any_url) if sources.any_url else None
         self._found: Found | None = None
         self._looked_for: dict[UUID, int] = {}
+        self._waiting: set[UUID] = set()
 
     async def run(self) -> None:
         try:
@@ -100,12 +101,22 @@ class Redriver:
         redrive = claimed[0]
         match next_step(redrive):
             case Wait(seconds):
-                return seconds
+                return self._after_the_others(redrive, seconds)
             case Change(action, reason):
+                self._waiting.clear()
                 await self._change(redrive, action, reason)
                 return 0.0
             case Send(most):
+                self._waiting.clear()
                 return await self._send(redrive, most)
+
+    def _after_the_others(self, redrive: Redrive, seconds: float) -> float:
+        """One that waits holds up no other: there is a pause when all of them wait."""
+        if redrive.id in self._waiting or self._one is not None:
+            self._waiting.clear()
+            return seconds
+        self._waiting.add(redrive.id)
+        return 0.0
 
     async def _change(self, redrive: Redrive, action: str, reason: str) -> None:
         status = await self._ledger.one(change_redrive(redrive.id, action, reason))
@@ -170,7 +181,9 @@ class Redriver:
 
     async def _take_out(self, sqs: Sqs, url: str, redrive: Redrive, messages: Sequence[MessageToSend]) -> None:
         """Into the ledger with those that are still in their queue: from there they are sent, at another step."""
-        keeping = Keeping(self._ledger, queue_name(url), self._new_id, only={each.key for each in messages})
+        meant = {each.key for each in messages}
+        identity = self._sources.identity
+        keeping = Keeping(self._ledger, queue_name(url), self._new_id, meant, identity=identity)
         taken = await capture(sqs, url, keeping.keep, enough=len(messages))
         if taken.only_counted is not None:
             why = f"it cannot be taken out of {queue_name(url)}: {taken.only_counted}"

@@ -4,11 +4,15 @@ import asyncio
 import contextvars
 import json
 import logging
+import os
+import re
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -289,12 +293,17 @@ def _call_plain(handler: Callable[..., Any], first: tuple[Context, ...], argumen
         raise RuntimeError("the handler raised StopIteration") from error
 
 
+#: Where code lies that is not the handler's: ours, Python's, and that of packages.
+_OURS = str(Path(__file__).resolve().parent.parent)
+_PYTHONS = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__)})
+_PACKAGES = re.compile(r"[\\/](?:site|dist)-packages[\\/]|^<")
+
+
 def _own_frames(error: BaseException) -> list[str]:
-    return [
-        f"{frame.filename.rpartition('/')[2]}:{frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "/holdfast/" not in frame.filename
-    ]
+    """Places in the handler's own code; where an error was raised below it, that is where it called what failed."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    own = [each for each in frames if not each.filename.startswith(_PYTHONS) and not _PACKAGES.search(each.filename)]
+    return [f"{os.path.basename(frame.filename)}:{frame.name}" for frame in own or frames]
 
 
 def _message(error: BaseException) -> str:

@@ -10,7 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.sqs.client import Message, Sqs, queue_name
-from holdfast.sqs.dead_letters import EMPTY_ANSWERS, LEASE, WAIT, give_back, to_its_end, why_only_counted
+from holdfast.sqs.dead_letters import (
+    EMPTY_ANSWERS,
+    LEASE,
+    MOVING,
+    WAIT,
+    give_back,
+    is_moving,
+    to_its_end,
+    why_only_counted,
+)
 
 LANES = 4
 #: Messages, and characters of their bodies, that are kept by one call.
@@ -66,6 +75,8 @@ class _Work:
         reason = why_only_counted(attributes.dead_letter_arn, is_fifo=False)
         if reason is not None or count == 0:
             return Capture(name, count, 0, complete=reason is None, only_counted=reason, retention=attributes.retention)
+        if await is_moving(self._sqs, attributes.arn):
+            return Capture(name, count, 0, complete=False, only_counted=MOVING, retention=attributes.retention)
         ended = await asyncio.gather(*(self._lane() for _ in range(LANES)), return_exceptions=True)
         await give_back(self._sqs, self._url, self._left)
         for error in ended:

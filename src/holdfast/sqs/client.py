@@ -64,6 +64,27 @@ class QueueAttributes:
     max_receive_count: int | None
 
 
+@dataclass(frozen=True)
+class MoveTask:
+    """A task of SQS that moves all messages of a dead-letter queue. `handle`: of one that runs, to cancel it.
+
+    status: RUNNING, COMPLETED, CANCELLING, CANCELLED or FAILED; `total` is what was there when it began, as SQS counts.
+    """
+
+    status: str
+    moved: int
+    total: int | None
+    target: str | None
+    why: str
+    started_at: datetime | None
+    handle: str | None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it still moves messages."""
+        return self.status in ("RUNNING", "CANCELLING")
+
+
 def queue_name(url: str) -> str:
     """The queue's name: what may be shown of its URL, which holds an account's id.
 
@@ -235,6 +256,29 @@ class Sqs:
         answer = await self._call(url, "list_dead_letter_source_queues")
         return [str(each) for each in answer.get("queueUrls", [])]
 
+    async def move_tasks(self, arn: str) -> list[MoveTask]:
+        """The last tasks that move messages of this dead-letter queue, the newest first; 10 at most."""
+        asked = {"SourceArn": arn, "MaxResults": BATCH}
+        answer = await self._carry_out(arn.rpartition(":")[2], CALL, "list_message_move_tasks", asked)
+        found = [_move_task(each) for each in answer.get("Results", [])]
+        return sorted(found, key=lambda each: each.started_at or datetime.max.replace(tzinfo=UTC), reverse=True)
+
+    async def start_move(self, arn: str, *, target: str | None = None, rate: int | None = None) -> str:
+        """Have SQS move all messages of a dead-letter queue back to where they came from, or to the queue `target`.
+
+        Both by their ARNs; `rate` messages a second at most. Its handle.
+        """
+        options = {"DestinationArn": target, "MaxNumberOfMessagesPerSecond": rate}
+        asked = {"SourceArn": arn, **{name: value for name, value in options.items() if value is not None}}
+        return str(
+            (await self._carry_out(arn.rpartition(":")[2], CALL, "start_message_move_task", asked))["TaskHandle"]
+        )
+
+    async def cancel_move(self, arn: str, handle: str) -> None:
+        """End such a task; what it has moved stays moved."""
+        name = arn.rpartition(":")[2]
+        await self._carry_out(name, CALL, "cancel_message_move_task", {"TaskHandle": handle})
+
     async def close(self) -> None:
         """Let receives that nobody waits for come to their end, within their time, and close the connections."""
         if self._abandoned:
@@ -337,6 +381,20 @@ def _message(found: Mapping[str, Any]) -> Message:
         int(system.get("ApproximateReceiveCount", 0)),
         datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
         _original(found),
+    )
+
+
+def _move_task(found: Mapping[str, Any]) -> MoveTask:
+    total, started = found.get("ApproximateNumberOfMessagesToMove"), found.get("StartedTimestamp")
+    target = found.get("DestinationArn")
+    return MoveTask(
+        str(found.get("Status", "")),
+        int(found.get("ApproximateNumberOfMessagesMoved") or 0),
+        None if total is None else int(total),
+        None if target is None else str(target).rpartition(":")[2],
+        str(found.get("FailureReason") or ""),
+        datetime.fromtimestamp(int(started) / 1000, UTC) if started else None,
+        found.get("TaskHandle"),
     )
 
 

@@ -3,7 +3,7 @@
 SQS has no peek. Receiving again and again with a visibility of 0 shows a few messages over and over (10 of 57 in 20
 tries), so messages are leased until the queue is empty, and then all released at once. That raises their receive counts
 by one, so where the queue has a redrive policy of its own, which would move them on, or is FIFO, where a lease blocks
-its group, they are only counted.
+its group, or a task of SQS moves them just now, from which a lease would hide them, they are only counted.
 
 A look that is cancelled ends itself first: a receive that is cut off leaves its messages hidden, and so does a release.
 """
@@ -22,6 +22,8 @@ WAIT = 1
 LONGEST = 20.0
 MOST = 1000
 EMPTY_ANSWERS = 2
+#: Why nothing was looked at, which is over soon.
+MOVING = "SQS is moving its messages just now (a message move task)"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
         return Look(queue_name(url), count, (), complete=False, only_counted=reason, retention=kept)
     if count == 0:
         return Look(queue_name(url), 0, (), complete=True, retention=kept)
+    if await is_moving(sqs, attributes.arn):
+        return Look(queue_name(url), count, (), complete=False, only_counted=MOVING, retention=kept)
     seen: dict[str, Message] = {}
     empty, clock = 0, asyncio.get_running_loop().time
     until = clock() + LONGEST
@@ -72,6 +76,14 @@ async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
     # Another may look at the same time and have the rest in hand, so all that was counted must have been seen.
     is_all = count <= len(seen) < most and attributes.in_flight == 0
     return Look(queue_name(url), max(count, len(seen)), tuple(seen.values()), complete=is_all, retention=kept)
+
+
+async def is_moving(sqs: Sqs, arn: str) -> bool:
+    """Whether SQS moves messages of this queue itself; not where that cannot be asked (no right, another server)."""
+    try:
+        return any(task.is_running for task in await sqs.move_tasks(arn))
+    except QueueError:
+        return False
 
 
 async def to_its_end(looking: "asyncio.Task[Any]") -> None:

@@ -13,7 +13,13 @@ _ALWAYS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags")
 ACTIONS: Mapping[str, Sequence[str]] = {
     "bells": (*_ALWAYS, "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
     "watched": _ALWAYS,
-    "dead letters": (*_ALWAYS, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
+    "dead letters": (
+        *_ALWAYS,
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:ChangeMessageVisibility",
+        "sqs:ListMessageMoveTasks",
+    ),
 }
 
 
@@ -48,14 +54,28 @@ ROLES: Mapping[str, Sequence[Grant]] = {
         Grant(False, ("sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ListQueueTags")),
         Grant(
             True,
-            ("sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"),
+            (
+                "sqs:GetQueueUrl",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:ChangeMessageVisibility",
+                "sqs:ListMessageMoveTasks",
+            ),
         ),
     ),
     "redriver": (
         Grant(False, ("sqs:SendMessage",)),
         Grant(
             True,
-            ("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),
+            (
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:StartMessageMoveTask",
+                "sqs:ListMessageMoveTasks",
+                "sqs:CancelMessageMoveTask",
+            ),
         ),
     ),
 }

@@ -3,17 +3,19 @@
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
 from holdfast.core.access import Permission
 from holdfast.web import health, metrics
-from holdfast.web.api import fleet, jobs, keys, operations
+from holdfast.web.api import fleet, incidents, jobs, keys, letters, operations
 from holdfast.web.auth import Authenticate, identity_of, require
 from holdfast.web.dashboard import mount_dashboard
 from holdfast.web.dashboard.pages.sign_in import SIGN_IN
 from holdfast.web.dashboard.stream import STREAM
+from holdfast.web.description import describe
 from holdfast.web.door import Door
 from holdfast.web.intake import Intake
 from holdfast.web.problems import install
@@ -38,6 +40,13 @@ class Exempt(Collection[str]):
         return len(EXEMPT)
 
 
+class Api(FastAPI):
+    """Describes itself as it answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        return self.openapi_schema or describe(super().openapi())
+
+
 def create_app(services: ApiServices) -> FastAPI:
     """The application; the services are its own from now on. It answers whether or not the ledger does."""
 
@@ -49,7 +58,7 @@ def create_app(services: ApiServices) -> FastAPI:
         finally:
             await services.stop()
 
-    app = FastAPI(
+    app = Api(
         title="Holdfast",
         version=version("holdfast"),
         description=_ABOUT,
@@ -62,19 +71,21 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.holdfast = services
     app.state.metrics = metrics.registries(services)
     install(app)
-    for router in (health.router, metrics.router, jobs.router, fleet.router, operations.router, keys.router):
-        app.include_router(router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    for part in (jobs, fleet, operations, letters, incidents, keys):
+        app.include_router(part.router)
 
     @app.get("/api/openapi.json", dependencies=[Depends(require(Permission.DESCRIBE))], include_in_schema=False)
     async def openapi() -> JSONResponse:
         """This API, described (OpenAPI 3.1)."""
         return JSONResponse(app.openapi())
 
-    mount_dashboard(app, services)
+    refuse = mount_dashboard(app, services)
 
     # The last one added is the first to see a request.
     settings = services.settings
-    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN})
+    app.add_middleware(Intake, timeout=settings.timeout, streams={STREAM}, doors={SIGN_IN}, refuse=refuse)
     app.add_middleware(
         RateLimitMiddleware,
         limiter=services.limiter,
@@ -88,6 +99,7 @@ def create_app(services: ApiServices) -> FastAPI:
         Authenticate,
         ring=services.ring,
         sessions=services.sessions,
+        issuer=services.issuer,
         is_private=settings.is_private,
         trusted=settings.trusted_proxies,
         prompt=EXEMPT,

@@ -1,6 +1,7 @@
 """Who calls, and what they may do.
 
-A key comes in `Authorization: Bearer hf_...` (RFC 6750), never in a URL. Without any key ever made, an API that listens
+A key comes in `Authorization: Bearer hf_...` (RFC 6750), never in a URL. A token of the issuer that is set
+(JSON Web Token) comes there too, and one of its claims names the role. Without any key ever made, an API that listens
 on this machine only serves this machine's own callers without one: not a browser page of another site
 (`Sec-Fetch-Site`), not a name that was bent to point here (`Host`), nothing that a proxy passes on. As soon as the
 first key is made, everybody needs one.
@@ -19,13 +20,14 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.core.access import CHANGES, Permission, may, who_may
-from holdfast.core.api_keys import Role
+from holdfast.core.api_keys import PREFIX, Role
 from holdfast.errors import DatabaseError, DatabaseUnavailable
+from holdfast.services.issuer import Holder, Issuer, KeysNotRead
 from holdfast.services.keyring import Key, KeyRing
 from holdfast.services.sessions import Session, Sessions
 from holdfast.web.cookies import session_text
 from holdfast.web.identity import Identify, Network
-from holdfast.web.origin import is_from_this_site
+from holdfast.web.origin import is_from_this_site, names
 from holdfast.web.problems import Problem, unavailable
 from holdfast.web.services import services_of
 
@@ -45,15 +47,16 @@ class Caller:
     """
 
     identity: str
-    access: Literal["key", "session", "open", "none", "invalid", "unknown"]
+    access: Literal["key", "token", "session", "open", "none", "invalid", "unknown"]
     key: Key | None = None
     session: Session | None = None
+    holder: Holder | None = None
     address: str = ""
 
     @property
     def role(self) -> Role | None:
         """What they are; this machine may do all while nobody has made a key."""
-        known = self.key or self.session
+        known = self.key or self.session or self.holder
         if known is not None:
             return known.role
         return Role.ADMIN if self.access == "open" else None
@@ -63,6 +66,8 @@ class Caller:
         """Who they are, for people."""
         if self.session is not None:
             return self.session.actor
+        if self.holder is not None:
+            return f"user {self.holder.email or self.holder.subject}"
         return f"key {self.key.name} ({self.key.id})" if self.key else "this machine, without a key"
 
     def may(self, permission: Permission) -> bool:
@@ -77,7 +82,7 @@ class Caller:
     @property
     def may_look(self) -> bool:
         """Whether they may see more than a status."""
-        return self.access in ("key", "session", "open")
+        return self.access in ("key", "token", "session", "open")
 
 
 def caller_of(scope: Scope) -> Caller:
@@ -105,6 +110,7 @@ class Authenticate:
         *,
         ring: KeyRing,
         sessions: Sessions,
+        issuer: Issuer,
         is_private: bool,
         trusted: Sequence[Network] = (),
         prompt: Collection[str] = (),
@@ -112,6 +118,7 @@ class Authenticate:
         self._app = app
         self._ring = ring
         self._sessions = sessions
+        self._issuer = issuer
         self._is_private = is_private
         self._address = Identify(trusted)
         self._prompt = prompt
@@ -127,6 +134,8 @@ class Authenticate:
         if token is None:
             text = session_text(scope)
             return await (self._in_session(text, address, scope) if text else self._without_key(scope, address))
+        if self._issuer.is_used and not token.startswith(f"{PREFIX}_"):
+            return self._with_token(token, address)
         try:
             async with asyncio.timeout(_PROMPT if scope["path"] in self._prompt else None):
                 key = await self._ring.authenticate(token)
@@ -135,6 +144,15 @@ class Authenticate:
         if key is None:
             return Caller(address, "invalid", address=address)
         return Caller(f"key:{key.id}", "key", key, address=address)
+
+    def _with_token(self, token: str, address: str) -> Caller:
+        try:
+            holder = self._issuer.find(token)
+        except KeysNotRead:
+            return Caller(address, "unknown", address=address)
+        if holder is None:
+            return Caller(address, "invalid", address=address)
+        return Caller(f"user:{holder.subject}", "token", holder=holder, address=address)
 
     async def _in_session(self, text: str, address: str, scope: Scope) -> Caller:
         try:
@@ -176,7 +194,7 @@ def require(permission: Permission) -> Callable[[Request], Awaitable[Caller]]:
 
 def _stranger(caller: Caller) -> Problem:
     if caller.access == "unknown":
-        return unavailable("the ledger does not answer, so your key cannot be checked; try again")
+        return unavailable("your key cannot be checked now; try again")
     if caller.access == "invalid":
         return _unauthorised("this key opens nothing: it is mistyped, revoked or expired", error="invalid_token")
     return _unauthorised("send a key as Authorization: Bearer hf_...; make one with: holdfast keys create")
@@ -204,8 +222,16 @@ def _is_from_here(scope: Scope) -> bool:
         and _is_loopback(peer[0])
         and _is_loopback(_host_name(headers.get(b"host", "")))
         and not any(name in headers for name in _FORWARDED)
-        and headers.get(b"sec-fetch-site", "none") in ("none", "same-origin")
+        and _is_no_other_site(headers)
     )
+
+
+def _is_no_other_site(headers: dict[bytes, str]) -> bool:
+    """Programs say nothing; browsers say which site asks, older ones at least with what may change something."""
+    site = headers.get(b"sec-fetch-site")
+    if site is None and b"origin" in headers:
+        return names(headers[b"origin"], headers.get(b"host", ""))
+    return site in (None, "none", "same-origin")
 
 
 def _host_name(host: str) -> str:

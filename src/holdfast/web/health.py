@@ -31,6 +31,12 @@ MAX_AGE = 5
 LONGEST_LAG = 30.0
 _NO_STORE = {"Cache-Control": "no-store"}
 _DRAFT = "application/health+json"
+_FORMS: dict[str, Any] = {media_type: {"schema": {"type": "object"}} for media_type in ("application/json", _DRAFT)}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "it passes or warns", "content": _FORMS},
+    304: {"description": "as it was when you asked before"},
+    503: {"description": "it fails", "content": _FORMS},
+}
 
 
 @router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
@@ -62,7 +68,7 @@ async def startupz(request: Request) -> JSONResponse:
 
 
 @router.head("/api/health", include_in_schema=False)
-@router.get("/api/health")
+@router.get("/api/health", responses=_ANSWERS)
 async def health(request: Request, exclude: str = "", verbose: str | None = None) -> Response:
     """How this deployment is. 200 while it passes or warns, 503 when it fails.
 
@@ -89,7 +95,7 @@ async def health(request: Request, exclude: str = "", verbose: str | None = None
     return _answer(request, known, body, is_public=False)
 
 
-@router.get("/api/health/{name}", dependencies=[Depends(require(Permission.SELF))])
+@router.get("/api/health/{name}", responses=_ANSWERS, dependencies=[Depends(require(Permission.SELF))])
 async def one_check(request: Request, name: str) -> Response:
     """One check: database, schema, workers, queues, ringer, jobs, stale_jobs, dead_letters, monitors, rate_limits."""
     known = services_of(request).watch.health()

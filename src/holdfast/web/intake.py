@@ -4,7 +4,7 @@ Pure ASGI, so that it holds for every route, also those that do not exist.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +22,7 @@ class Intake:
     """Reads the whole body, within bounds, then lets the application answer within `timeout` seconds.
 
     `streams`: paths whose answers go on for as long as somebody listens. `doors`: paths where a stranger becomes
-    somebody, by what they send.
+    somebody, by what they send. `refuse`: a problem as an answer at that address.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Intake:
         arrival: float = ARRIVAL,
         streams: Collection[str] = (),
         doors: Collection[str] = (),
+        refuse: Callable[[Scope, Problem], ASGIApp] = lambda _, problem: problem.response(),
     ) -> None:
         self._app = app
         self._timeout = timeout
@@ -41,6 +42,7 @@ class Intake:
         self._arrival = arrival
         self._streams = streams
         self._doors = doors
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in self._streams:
@@ -56,7 +58,7 @@ class Intake:
             if body is not None:
                 await self._answer(scope, _Replay(body, receive), send)
         except Problem as problem:
-            await problem.response()(scope, receive, send)
+            await self._refuse(scope, problem)(scope, receive, send)
 
     async def _read(self, receive: Receive, most: int) -> bytes | None:
         """The whole body; None when its sender left before its end: half a request asks for nothing."""

@@ -5,8 +5,6 @@ what changes anything only `same-origin` will do. Older ones send `Origin`, whic
 Without either nothing is believed.
 """
 
-from urllib.parse import urlsplit
-
 from starlette.types import Scope
 
 
@@ -18,4 +16,13 @@ def is_from_this_site(scope: Scope) -> bool:
         return site == "same-origin"
     origin = headers.get(b"origin", "")
     host = headers.get(b"host", "")
-    return bool(origin and host and urlsplit(origin).netloc == host)
+    return names(origin, host)
+
+
+def names(origin: str, host: str) -> bool:
+    """Whether an `Origin` is of the host that was asked.
+
+    >>> names("http://localhost:8484", "localhost:8484"), names("null", ""), names("http://[", "localhost")
+    (True, False, False)
+    """
+    return bool(host) and origin.partition("://")[2] == host

@@ -86,6 +86,10 @@ def translate(error: Exception) -> Problem:
         return error
     if isinstance(error, RequestValidationError):
         return _not_valid(error)
+    if isinstance(error, HTTPException) and error.status_code == 400:
+        return Problem(
+            400, "the body cannot be read as JSON: it is no UTF-8, nested too deep, or has a number too long"
+        )
     if isinstance(error, HTTPException):
         detail = "there is nothing at this address" if error.status_code == 404 else str(error.detail)
         return Problem(error.status_code, detail, headers=error.headers)

@@ -17,6 +17,7 @@ from holdfast.services.bell_lines import lines_of_enqueuer
 from holdfast.services.changes import Changes
 from holdfast.services.enqueuer import Enqueuer
 from holdfast.services.health import HealthWatch, Rhythm
+from holdfast.services.issuer import Issuer, IssuerSettings
 from holdfast.services.keyring import KeyRing
 from holdfast.services.limiter import LimiterReport, RateLimiter
 from holdfast.services.operations import Operations
@@ -53,6 +54,7 @@ class ApiSettings:
     channels: Sequence[str] = ()
     read_only: bool = False
     redact: Sequence[str] = ()
+    issuer: IssuerSettings = field(default_factory=IssuerSettings)
 
 
 class ApiServices:
@@ -69,6 +71,7 @@ class ApiServices:
         # A turn of it makes two calls, and an outage is no reason to restart anything.
         self.ring = KeyRing(self.ledger, turns_within=LONGEST_TURN + 2 * settings.timeout)
         self.sessions = Sessions(self.ledger)
+        self.issuer = Issuer(settings.issuer)
         self.changes = Changes(self.ledger)
         self.operations = Operations(self.ledger)
         self.watch = HealthWatch(
@@ -93,12 +96,13 @@ class ApiServices:
     def stuck(self) -> list[str]:
         """Which of the loops in the background do not turn; each is to turn for as long as the process lives."""
         loops = [self.ring.loop, self.sqs.loop, self.changes.loop, self.operations.loop]
+        loops += [self.issuer.loop] if self.issuer.loop.is_running else []
         loops += [self.limiter.loop] if self.limiter.loop else []
         return self.watch.stuck() + [loop.problem for loop in loops if loop.problem]
 
     @property
-    def _loops(self) -> "Sequence[HealthWatch | RateLimiter | KeyRing | SqsWatch | Changes | Operations]":
-        return (self.watch, self.limiter, self.ring, self.sqs, self.changes, self.operations)
+    def _loops(self) -> "Sequence[HealthWatch | RateLimiter | KeyRing | Issuer | SqsWatch | Changes | Operations]":
+        return (self.watch, self.limiter, self.ring, self.issuer, self.sqs, self.changes, self.operations)
 
     async def _write_out(self) -> None:
         await self.enqueuer.idle()

@@ -1,4 +1,5 @@
--- Take a redrive that nobody works at, the oldest first, or renew one's own; `one` of them. For `lease` nobody else takes it.
+-- Take a redrive that nobody works at, or renew one's own; `one` of them. The one that was taken longest ago comes first: none that
+-- only waits for outcomes stands before the others. For `lease` nobody else takes it.
 -- How far it is: counts of its letters by status, of the canary those with a known good outcome, and how long ago it began at its
 -- rate (with how many sent before) and its canary was sent, in seconds.
 CREATE OR REPLACE FUNCTION holdfast.claim_redrive(owner uuid, lease interval, one uuid DEFAULT NULL)
@@ -20,7 +21,7 @@ BEGIN
         SELECT c.id FROM holdfast.redrives c
         WHERE c.finished_at IS NULL AND c.status <> 'paused' AND (one IS NULL OR c.id = one)
           AND (c.owner IS NULL OR c.owner = claim_redrive.owner OR c.lease_until < _now)
-        ORDER BY c.created_at, c.id
+        ORDER BY c.lease_until NULLS FIRST, c.created_at, c.id
         LIMIT 1
         FOR UPDATE SKIP LOCKED)
     RETURNING r.id INTO _id;

@@ -40,5 +40,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (sou
 CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_earlier ON holdfast.dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_job ON holdfast.dead_letters (queue, job_id, first_seen_at) WHERE source = 'sqs';
 CREATE INDEX IF NOT EXISTS dead_letters_waiting ON holdfast.dead_letters (queue, sent_at) WHERE source = 'sqs' AND gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;

@@ -1,5 +1,6 @@
 -- One dead letter by the beginning or end of its id, or the beginning of its job's id, whole, with the job in the ledger that it was about: the true error
--- instead of "received too many times". The newest first, 2 at most: whoever asks sees that more letters are meant.
+-- instead of "received too many times". Those of exactly that job first, then the newest, 2 at most: whoever asks sees that more letters
+-- are meant.
 CREATE OR REPLACE FUNCTION holdfast.show_letter(wanted text)
 RETURNS TABLE (
     id uuid, source text, queue text, key text, job_id text, kind text, cause text, fingerprint text, body text, attributes jsonb,
@@ -17,7 +18,7 @@ AS $function$
     FROM holdfast.dead_letters d
     -- Somebody else's id need not be one of ours, nor a uuid at all.
     LEFT JOIN holdfast.jobs j ON j.id = CASE WHEN d.job_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN d.job_id::uuid END
-    WHERE starts_with(d.id::text, wanted) OR right(d.id::text, length(wanted)) = wanted OR starts_with(d.job_id, wanted)
-    ORDER BY d.first_seen_at DESC, d.id
+    WHERE starts_with(d.id::text, lower(wanted)) OR right(d.id::text, length(wanted)) = lower(wanted) OR starts_with(d.job_id, wanted)
+    ORDER BY d.job_id IS NOT DISTINCT FROM wanted DESC, d.first_seen_at DESC, d.id
     LIMIT 2;
 $function$;

@@ -123,6 +123,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS dead_letters_key ON holdfast.dead_letters (sou
 CREATE INDEX IF NOT EXISTS dead_letters_present ON holdfast.dead_letters (fingerprint, id) WHERE gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_untold ON holdfast.dead_letters (fingerprint, id) WHERE incident_id IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_earlier ON holdfast.dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letters_job ON holdfast.dead_letters (queue, job_id, first_seen_at) WHERE source = 'sqs';
 CREATE INDEX IF NOT EXISTS dead_letters_waiting ON holdfast.dead_letters (queue, sent_at) WHERE source = 'sqs' AND gone_at IS NULL;
 CREATE INDEX IF NOT EXISTS dead_letters_gone ON holdfast.dead_letters (gone_at) WHERE gone_at IS NOT NULL;
 
@@ -256,7 +257,8 @@ $function$;
 
 -- Keep what a look at a dead-letter queue brought. A message that was seen before is seen again; what was there before and is
 -- not found by two complete looks in a row is gone (one may be wrong: SQS's counts are approximate), unless it was captured: that
--- is kept here alone. `earlier`: the letter that was sent again as this message; it came back.
+-- is kept here alone. `earlier`: the letter that was sent again as this message; it came back. Without it the same job is the same
+-- letter: one of this queue with its job_id and kind that is gone, or that this complete look no longer found, is its earlier life.
 -- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, earlier}]. Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.note_dead_letters(queue text, letters jsonb, complete boolean) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -266,16 +268,23 @@ AS $function$
 DECLARE
     _now timestamptz := holdfast.clock();
     _new bigint;
+    _keys text[] := ARRAY(SELECT l.key FROM jsonb_to_recordset(letters) AS l (key text));
 BEGIN
     WITH written AS (
         INSERT INTO holdfast.dead_letters AS d (id, source, queue, key, job_id, kind, cause, fingerprint, body, attributes,
             received, sent_at, first_seen_at, last_seen_at, earlier_id, returns)
         SELECT l.id, 'sqs', note_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
                l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, _now, _now,
-               e.id, coalesce(e.returns + 1, 0)
+               coalesce(e.id, b.id), coalesce(e.returns + 1, b.returns + 1, 0)
         FROM jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
             body text, attributes jsonb, received integer, sent_at timestamptz, earlier uuid)
         LEFT JOIN holdfast.dead_letters e ON e.id = l.earlier
+        LEFT JOIN LATERAL (
+            SELECT p.id, p.returns FROM holdfast.dead_letters p
+            WHERE e.id IS NULL AND p.source = 'sqs' AND p.queue = note_dead_letters.queue AND p.job_id = l.job_id
+              AND p.kind = l.kind AND p.key <> ALL (_keys)
+              AND (p.gone_at IS NOT NULL OR complete AND p.captured_at IS NULL)
+            ORDER BY p.first_seen_at DESC LIMIT 1) b ON true
         ORDER BY l.key
         ON CONFLICT (source, queue, key) DO UPDATE
         SET last_seen_at = _now, received = excluded.received, missed = false,
@@ -300,6 +309,7 @@ $function$;
 -- Keep messages of a dead-letter queue whole, so that they can be deleted from it. The caller deletes only when this is
 -- committed: whoever dies in between leaves messages that come again, and are the same rows then.
 -- letters: [{id, key, job_id, kind, cause, fingerprint, body, attributes, received, sent_at, original, earlier}].
+-- `earlier`: the letter that was sent again as this message; without it, one of this queue with its job_id and kind that is gone.
 -- Returns how many were not known yet.
 CREATE OR REPLACE FUNCTION holdfast.capture_dead_letters(queue text, letters jsonb) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -310,11 +320,16 @@ AS $function$
             received, sent_at, first_seen_at, last_seen_at, captured_at, original, earlier_id, returns)
         SELECT l.id, 'sqs', capture_dead_letters.queue, l.key, l.job_id, coalesce(l.kind, ''), coalesce(l.cause, ''),
                l.fingerprint, l.body, coalesce(l.attributes, '{}'), coalesce(l.received, 0), l.sent_at, c.now, c.now, c.now,
-               l.original, e.id, coalesce(e.returns + 1, 0)
+               l.original, coalesce(e.id, b.id), coalesce(e.returns + 1, b.returns + 1, 0)
         FROM (SELECT holdfast.clock() AS now) c,
              jsonb_to_recordset(letters) AS l (id uuid, key text, job_id text, kind text, cause text, fingerprint text,
                  body text, attributes jsonb, received integer, sent_at timestamptz, original jsonb, earlier uuid)
              LEFT JOIN holdfast.dead_letters e ON e.id = l.earlier
+             LEFT JOIN LATERAL (
+                 SELECT p.id, p.returns FROM holdfast.dead_letters p
+                 WHERE e.id IS NULL AND p.source = 'sqs' AND p.queue = capture_dead_letters.queue AND p.job_id = l.job_id
+                   AND p.kind = l.kind AND p.key <> l.key AND p.gone_at IS NOT NULL
+                 ORDER BY p.first_seen_at DESC LIMIT 1) b ON true
         ORDER BY l.key
         ON CONFLICT (source, queue, key) DO UPDATE
         SET last_seen_at = excluded.last_seen_at, received = excluded.received, missed = false, body = excluded.body,
@@ -526,6 +541,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', 'ca0e51d8d421987c3f652c4c123b178c542a4772066460fe517117b579b8275f');
+    VALUES (7, '007_dead_letters', '5b20438668f4c95a69517c25bc9d518cb0c302aede4b0516f44e4d556273490c');
 END
 $holdfast$;

@@ -17,7 +17,8 @@ BEGIN
     EXECUTE $migration$
 -- migration body
 -- The dead-letter queues of SQS that anybody looks at: when, and what came of it. `expires_at`: when SQS deletes the oldest message
--- that is not kept whole here. One that nobody has looked at for long is nobody's any more: it was taken out of the settings.
+-- that is not kept whole here; of a queue that is only counted, when at the latest: `counted_since` is when messages were first counted
+-- in it that were never found to be gone. One that nobody has looked at for long is nobody's any more: it was taken out of the settings.
 CREATE TABLE IF NOT EXISTS holdfast.dead_letter_queues (
     name         text        COLLATE "C" NOT NULL PRIMARY KEY,
     looked_at    timestamptz,
@@ -27,7 +28,8 @@ CREATE TABLE IF NOT EXISTS holdfast.dead_letter_queues (
     only_counted text,
     blind_since  timestamptz,
     error        text,
-    expires_at   timestamptz
+    expires_at   timestamptz,
+    counted_since timestamptz
 ) WITH (fillfactor = 50);
 
 -- Which of these dead-letter queues is it this process's turn to look at? Of all processes one wins in each interval, for each queue
@@ -61,7 +63,8 @@ $function$;
 
 -- What a look at a dead-letter queue came to. facts: {messages, captured, only_counted, error, retention: seconds}; with an error nothing
 -- else is known, and what was known before stays. Returns since when nobody could look at it, and in how many seconds SQS deletes the
--- oldest of its messages that is not kept whole here: SQS counts from when a message was first sent.
+-- oldest of its messages that is not kept whole here: SQS counts from when a message was first sent. Of a queue that is only counted
+-- nobody knows that; the oldest is taken to be there since messages were first counted, until a look counts none.
 CREATE OR REPLACE FUNCTION holdfast.end_look(queue text, facts jsonb)
 RETURNS TABLE (blind_since timestamptz, lost_in double precision)
 LANGUAGE sql VOLATILE SECURITY INVOKER
@@ -73,11 +76,16 @@ AS $function$
         messages = CASE WHEN facts ->> 'error' IS NULL THEN (facts ->> 'messages')::bigint ELSE q.messages END,
         captured = coalesce((facts ->> 'captured')::boolean, q.captured),
         only_counted = CASE WHEN facts ->> 'error' IS NULL THEN facts ->> 'only_counted' ELSE q.only_counted END,
-        expires_at = CASE WHEN facts ->> 'error' IS NULL THEN (
-            SELECT min(d.sent_at) FROM holdfast.dead_letters d
-            WHERE d.source = 'sqs' AND d.queue = end_look.queue AND d.gone_at IS NULL AND d.captured_at IS NULL)
+        counted_since = CASE WHEN facts ->> 'error' IS NULL THEN c.counted_since ELSE q.counted_since END,
+        expires_at = CASE WHEN facts ->> 'error' IS NULL THEN
+            CASE WHEN facts ->> 'only_counted' IS NOT NULL THEN c.counted_since ELSE (
+                SELECT min(d.sent_at) FROM holdfast.dead_letters d
+                WHERE d.source = 'sqs' AND d.queue = end_look.queue AND d.gone_at IS NULL AND d.captured_at IS NULL) END
             + make_interval(secs => (facts ->> 'retention')::double precision) ELSE q.expires_at END
-    FROM (SELECT holdfast.clock() AS now) c
+    FROM (SELECT n.now, CASE WHEN facts ->> 'only_counted' IS NOT NULL AND (facts ->> 'messages')::bigint > 0
+                             THEN coalesce(k.counted_since, n.now) END AS counted_since
+          FROM (SELECT holdfast.clock() AS now) n
+          LEFT JOIN holdfast.dead_letter_queues k ON k.name = end_look.queue) c
     WHERE q.name = end_look.queue
     RETURNING q.blind_since, extract(epoch FROM q.expires_at - c.now)::double precision;
 $function$;
@@ -303,7 +311,8 @@ AS $function$
 $function$;
 
 -- One dead letter by the beginning or end of its id, or the beginning of its job's id, whole, with the job in the ledger that it was about: the true error
--- instead of "received too many times". The newest first, 2 at most: whoever asks sees that more letters are meant.
+-- instead of "received too many times". Those of exactly that job first, then the newest, 2 at most: whoever asks sees that more letters
+-- are meant.
 CREATE OR REPLACE FUNCTION holdfast.show_letter(wanted text)
 RETURNS TABLE (
     id uuid, source text, queue text, key text, job_id text, kind text, cause text, fingerprint text, body text, attributes jsonb,
@@ -321,8 +330,8 @@ AS $function$
     FROM holdfast.dead_letters d
     -- Somebody else's id need not be one of ours, nor a uuid at all.
     LEFT JOIN holdfast.jobs j ON j.id = CASE WHEN d.job_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN d.job_id::uuid END
-    WHERE starts_with(d.id::text, wanted) OR right(d.id::text, length(wanted)) = wanted OR starts_with(d.job_id, wanted)
-    ORDER BY d.first_seen_at DESC, d.id
+    WHERE starts_with(d.id::text, lower(wanted)) OR right(d.id::text, length(wanted)) = lower(wanted) OR starts_with(d.job_id, wanted)
+    ORDER BY d.job_id IS NOT DISTINCT FROM wanted DESC, d.first_seen_at DESC, d.id
     LIMIT 2;
 $function$;
 
@@ -453,7 +462,8 @@ BEGIN
 END
 $function$;
 
--- Take a redrive that nobody works at, the oldest first, or renew one's own; `one` of them. For `lease` nobody else takes it.
+-- Take a redrive that nobody works at, or renew one's own; `one` of them. The one that was taken longest ago comes first: none that
+-- only waits for outcomes stands before the others. For `lease` nobody else takes it.
 -- How far it is: counts of its letters by status, of the canary those with a known good outcome, and how long ago it began at its
 -- rate (with how many sent before) and its canary was sent, in seconds.
 CREATE OR REPLACE FUNCTION holdfast.claim_redrive(owner uuid, lease interval, one uuid DEFAULT NULL)
@@ -475,7 +485,7 @@ BEGIN
         SELECT c.id FROM holdfast.redrives c
         WHERE c.finished_at IS NULL AND c.status <> 'paused' AND (one IS NULL OR c.id = one)
           AND (c.owner IS NULL OR c.owner = claim_redrive.owner OR c.lease_until < _now)
-        ORDER BY c.created_at, c.id
+        ORDER BY c.lease_until NULLS FIRST, c.created_at, c.id
         LIMIT 1
         FOR UPDATE SKIP LOCKED)
     RETURNING r.id INTO _id;
@@ -702,6 +712,39 @@ BEGIN
 END
 $function$;
 
+-- SQS has moved all messages of a dead-letter queue itself: the letters that were seen there before it began, and are not kept whole
+-- here, are redriven. Returns how many.
+CREATE OR REPLACE FUNCTION holdfast.note_moved_letters(queue text, began timestamptz, by text, detail text) RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH moved AS (
+        UPDATE holdfast.dead_letters AS d
+        SET gone_at = c.now, outcome = 'redriven', outcome_at = c.now, outcome_by = left(note_moved_letters.by, 200),
+            outcome_reason = left(detail, 2000)
+        FROM (SELECT holdfast.clock() AS now) c
+        WHERE d.source = 'sqs' AND d.queue = note_moved_letters.queue AND d.gone_at IS NULL AND d.captured_at IS NULL
+          AND d.last_seen_at <= began
+        RETURNING 1
+    )
+    SELECT count(*) FROM moved;
+$function$;
+
+-- How many dead jobs retention removes within `notice`, and when the first of them: what nobody has decided about until then is gone
+-- for good. Counts go to 10,000. Walks the index on finished_at from its oldest end, so what is kept longer costs nothing.
+CREATE OR REPLACE FUNCTION holdfast.dead_jobs_expiring(keep interval, notice interval)
+RETURNS TABLE (jobs bigint, first_at timestamptz)
+LANGUAGE sql STABLE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT count(*), min(d.finished_at) + keep
+    FROM (SELECT o.status, o.finished_at FROM holdfast.jobs o
+          WHERE o.status IN ('succeeded', 'dead', 'cancelled')
+            AND o.finished_at < (SELECT holdfast.clock()) - keep + notice
+          ORDER BY o.finished_at, o.id LIMIT 10000) d
+    WHERE d.status = 'dead';
+$function$;
+
 -- How many seconds ago stuck jobs were swept last, by anybody; null for never.
 CREATE OR REPLACE FUNCTION holdfast.last_sweep() RETURNS double precision
 LANGUAGE sql STABLE SECURITY INVOKER
@@ -774,7 +817,7 @@ AS $function$
          + (SELECT count(*) FROM told) + (SELECT count(*) FROM incidents) + (SELECT count(*) FROM queues);
 $function$;
 
-SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters', 'last_sweep', 'oldest_transaction', 'prune_letters']);
+SELECT holdfast.expose_functions(ARRAY['begin_looks', 'end_look', 'list_dead_letter_queues', 'list_incidents', 'incident_history', 'incident_ack', 'incident_silence', 'letter_groups', 'list_letters', 'show_letter', 'letter_history', 'redrive_dead_letters', 'claim_redrive', 'redrive_jobs', 'take_redrive_messages', 'settle_redrive_messages', 'change_redrive', 'list_redrives', 'discard_dead_letters', 'note_moved_letters', 'dead_jobs_expiring', 'last_sweep', 'oldest_transaction', 'prune_letters']);
 NOTIFY pgrst, 'reload schema';
 
 SELECT holdfast.secure_schema();
@@ -782,6 +825,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '9c2d16c8f9113e1362bf7d064879df4775ff1133b3899873f99c0419b9ee7fa7');
+    VALUES (11, '011_redrives', '00eba6e12c9b43999458c4dc58d5fd10a296838e383f3a950c32c06f43ffc25f');
 END
 $holdfast$;

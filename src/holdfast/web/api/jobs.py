@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 
 from holdfast.app import new_id
 from holdfast.core.access import Permission
@@ -99,6 +99,8 @@ async def page(
     kind: Annotated[Name | None, Query()] = None,
     error: Annotated[Name | None, Query(description="a part of the error's type or message")] = None,
     key: Annotated[Name | None, Query(description="a unique, group or limit key")] = None,
+    args: Annotated[str | None, Query(max_length=4000, description="JSON that the arguments contain")] = None,
+    fingerprint: Annotated[models.Text | None, Query(description="the cause of the last error")] = None,
     created_after: AwareDatetime | None = None,
     created_before: AwareDatetime | None = None,
     before: Annotated[UUID | None, Query(description="where the page begins: from `next`")] = None,
@@ -108,9 +110,11 @@ async def page(
 
     One page looks at 10,000 jobs at most: it may have few or none, and a `next` behind which there are more.
     """
-    wanted = searching.JobSearch(status, queue, kind, error, key, None, created_after, created_before)
+    wanted = searching.JobSearch(
+        status, queue, kind, error, key, _contained(args), created_after, created_before, fingerprint
+    )  # fmt: skip
     found = await services.ledger.one(searching.search_jobs(wanted, before=before, limit=limit))
-    asked = {**json.loads(wanted.as_json()), "limit": limit}
+    asked = {**json.loads(wanted.as_json()), **({"args": args} if args else {}), "limit": limit}
     following = f"/api/jobs?{urlencode({**asked, 'before': found.next})}" if found.next else None
     lines = [models.JobLine(**{name: getattr(job, name) for name in models.JobLine.model_fields}) for job in found.jobs]
     return models.JobPage(jobs=lines, next=following)
@@ -156,6 +160,13 @@ async def retry(id: JobId, caller: Acting, services: Services) -> models.JobVerd
     if verdict.verdict in refusals:
         raise Problem(409, refusals[verdict.verdict], job_status=verdict.status)
     return _answer(verdict)
+
+
+def _contained(text: str | None) -> dict[str, Any] | None:
+    try:
+        return None if text is None else models.CONTAINED.validate_json(text)
+    except ValidationError:
+        raise Problem(422, 'query/args: it must be a JSON object, as {"user": {"plan": "pro"}}') from None
 
 
 def _answer(verdict: calls.JobVerdict) -> models.JobVerdict:

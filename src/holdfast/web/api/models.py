@@ -4,10 +4,21 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
 
 from holdfast.core.job import DUE_YEARS, EARLIEST, LATEST
-from holdfast.core.payload import is_storable
+from holdfast.core.payload import encode, is_storable
 
 
 def _storable(text: str) -> str:
@@ -16,14 +27,38 @@ def _storable(text: str) -> str:
     return text
 
 
+def _findable(document: dict[str, Any]) -> dict[str, Any]:
+    encode(document, what="it", max_bytes=100_000)
+    return document
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable)]
+Note = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_storable)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
 MOST_JOBS = 1000
 TEN_YEARS = 10 * 366 * 86400
 
 
+#: What arguments must contain.
+Contained = Annotated[dict[str, Any], AfterValidator(_findable)]
+CONTAINED: TypeAdapter[dict[str, Any]] = TypeAdapter(Contained)
+
+
+def _written_out(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("it must be text, as 2026-01-31T08:00:00Z")
+    return value
+
+
+Id = Annotated[UUID, Field(strict=False)]
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """What somebody sends: nothing unknown, and nothing taken for something else (true is no number, "1" neither)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Retry(Strict):
@@ -54,7 +89,7 @@ class NewJob(Strict):
     args: dict[str, Any] = Field(default_factory=dict)
     queue: Name | None = None
     priority: int | None = Field(None, ge=-1000, le=1000, description="-1000 is first")
-    run_at: AwareDatetime | None = None
+    run_at: Time | None = None
     delay: float | None = Field(None, ge=0, le=TEN_YEARS, description="seconds")
     unique_key: Name | None = None
     group_key: Name | None = None

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from holdfast.app import new_id
 from holdfast.postgres import searching
 from holdfast.web.api.access import Acting, Looking, Services, json_only
-from holdfast.web.api.models import Name, Strict
+from holdfast.web.api.models import Contained, Name, Strict, Time
 from holdfast.web.auditing import audit_call
 from holdfast.web.problems import Problem
 
@@ -28,9 +28,9 @@ class Filter(Strict):
     kind: Name | None = None
     error: Name | None = None
     key: Name | None = Field(None, description="a unique, group or limit key")
-    args: dict[str, Any] | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    args: Contained | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
     fingerprint: Name | None = Field(None, description="the cause of the last error")
 
 

@@ -1,16 +1,19 @@
 """Errors of the dashboard as pages; where scripts ask, as problem details."""
 
 import logging
+from collections.abc import Callable
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Scope
 
 from holdfast.errors import HoldfastError
 from holdfast.web.auth import caller_of
 from holdfast.web.dashboard.rendering import Here, render
+from holdfast.web.dashboard.safety import SafeHeaders
 from holdfast.web.problems import Problem, translate
 
 _log = logging.getLogger("holdfast")
@@ -54,6 +57,20 @@ _TITLES = {
     500: "An error of ours",
     503: "The ledger does not answer",
 }
+
+
+def refuse(dashboard: FastAPI, path: str) -> Callable[[Scope, Problem], ASGIApp]:
+    """Problems that arise before the dashboard sees a request, as its pages where they are of its addresses."""
+
+    def answer(scope: Scope, problem: Problem) -> ASGIApp:
+        if not scope["path"].startswith(f"{path}/"):
+            return problem.response()
+        # Where a request has been let in meanwhile, its scope is that of the dashboard already.
+        root = scope.get("app_root_path", scope.get("root_path", ""))
+        inside = {**scope, "app": dashboard, "root_path": root + path}
+        return SafeHeaders(_page(Request(inside), problem))
+
+    return answer
 
 
 def _page(request: Request, problem: Problem) -> Response:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.access import CHANGES, Permission, who_may
 from holdfast.core.health import Status
-from holdfast.core.redaction import redact
+from holdfast.core.redaction import redact, redact_text
 from holdfast.web.auth import READ_ONLY, Caller, caller_of
 from holdfast.web.dashboard import words
 from holdfast.web.dashboard.assets import assets
@@ -25,6 +26,9 @@ from holdfast.web.services import ApiServices, services_of
 
 #: Characters of a payload that a page shows.
 MOST_SHOWN = 65_536
+
+#: Between a name's parts: after the mark that ends one, and before a capital letter.
+_SEAM = re.compile(r"(?<=[._:/-])(?=[^._:/-])|(?<=[a-z0-9])(?=[A-Z])")
 
 #: The pages, in the order of the menu: name, path, icon.
 MENU = (
@@ -57,6 +61,7 @@ def environment() -> Environment:
         "number": words.number,
         "span": words.span,
         "clock": words.clock,
+        "foldable": foldable,
         "iso": words.iso,
         "moment": words.moment,
         "percent": words.percent,
@@ -113,6 +118,7 @@ def render(
         why_not=lambda permission: why_not(services, caller, permission),
         pretty=lambda value: pretty(value, services),
         pretty_text=lambda text: pretty_text(text, services),
+        veiled=lambda text: redact_text(str(text or ""), services.settings.redact),
         health=services.watch.health() if caller is not None else None,
         open_incidents=len(services.watch.seen.incidents),
         Status=Status,
@@ -160,6 +166,15 @@ def time_tag(then: datetime | None, now: datetime) -> Markup:
     )
 
 
+def foldable(name: str) -> Markup:
+    """A name that breaks between its parts where it has no room, and in mid-word only where a part alone has none.
+
+    >>> foldable("shop.send_mail"), foldable("PaymentDeclined")
+    (Markup('shop.<wbr>send_<wbr>mail'), Markup('Payment<wbr>Declined'))
+    """
+    return Markup("<wbr>").join(_SEAM.split(name))
+
+
 def pretty(value: Any, services: ApiServices) -> str:
     """JSON for people, without secrets, cut where it is long."""
     text = json.dumps(redact(value, services.settings.redact), ensure_ascii=False, indent=2, default=_as_json)
@@ -172,7 +187,7 @@ def pretty_text(text: str, services: ApiServices) -> str:
     try:
         return pretty(json.loads(text), services)
     except ValueError:
-        return text[:MOST_SHOWN]
+        return redact_text(text[:MOST_SHOWN], services.settings.redact)
 
 
 def _as_json(value: Any) -> Any:
