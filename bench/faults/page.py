@@ -158,7 +158,6 @@ JUDGEMENT = """
   as it wakes up; a handler that had only its last step left may be quicker, and its late word is refused. PgQueuer and
   Procrastinate, told to be quick, take that word for a job that another worker is in the middle of; so does PgQueuer
   with its defaults. With pg-boss the handlers run on to their ends.
-
 - What ended while Postgres was away is settled when it is back. PgQueuer with its defaults ran such jobs again half a
   minute later, and of Procrastinate with its defaults one stayed unfinished in the ledger.
 
@@ -170,8 +169,8 @@ is *twice* after a SIGKILL. Handlers should be idempotent.
 
 **What this does not show.** A snapshot that is held for a minute does nothing at this load; at thousands of jobs a
 second the dead rows that it keeps slow a queue in Postgres down. Networks that lose packets, replicas, days of load:
-not tried with peers.
-Each peer in one version, with settings that we took from its documentation; who knows better ones, tell us.
+not tried with peers. Each peer in one version, with settings that we took from its documentation; who knows better
+ones, tell us.
 """
 
 if __name__ == "__main__":
