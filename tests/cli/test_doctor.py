@@ -64,6 +64,11 @@ def swept(folder: Path, database: str) -> bool:
     return found["monitors.pruner"] == found["monitors.stale_job_monitor"] == "pass"
 
 
+def without_warnings(folder: Path, **where: str) -> Answer | None:
+    answer = verify(folder, **where)
+    return None if "\nwarn" in f"\n{answer.out}" else answer
+
+
 def test_beside_up_every_line_passes_and_what_is_wrong_later_is_said(folder: Path, database: str) -> None:
     where = {"DATABASE_URL": database, "HOLDFAST_TERMINATION_GRACE": "60"}
     with running("up", "tasks:hf", "--port", "0", cwd=folder, HOLDFAST_RUN_DIR=str(folder / "run"), **where) as up:
@@ -71,7 +76,8 @@ def test_beside_up_every_line_passes_and_what_is_wrong_later_is_said(folder: Pat
         eventually(ready(url, 200), up.explain)
         eventually(lambda: swept(folder, database), up.explain)
 
-        well = verify(folder, **where)
+        # A machine that is busy may make something slow, and that is a warning then.
+        well = eventually(lambda: without_warnings(folder, **where), up.explain)
         assert (well.code, well.err) == (0, ""), well.out
         lines, _, table = well.out.partition("COMPONENT")
         assert {line[:4] for line in lines.splitlines() if line} == {"pass"}
