@@ -91,11 +91,12 @@ def _rows(dsn: str, base: Path, url: str, bare: str, load: Worker) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _api(dsn: str, base: Path, queue: str) -> Iterator[str]:
-    """The API as users run it; where it answers."""
+def _api(dsn: str, base: Path, queue: str, **settings: str) -> Iterator[str]:
+    """The API as users run it, but for these settings; where it answers."""
     environment = {
         **os.environ, "DATABASE_URL": dsn, "HOLDFAST_RUN_DIR": str(base / "run"), "HOLDFAST_SQS_QUEUE_URL": queue,
         "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "x",
+        **settings,
     }  # fmt: skip
     port = servers.free_port()
     command = [sys.executable, "-m", "holdfast", "api", "--port", str(port)]
