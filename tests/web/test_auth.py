@@ -151,7 +151,7 @@ async def test_the_use_of_a_key_is_noted_to_the_minute(api: Api, conn: Session) 
     token = await make_token(api.services)
     await api.client.get("/api/keys/self", headers={"Authorization": f"Bearer {token}"})
     # By the ring in the background, each 0.05 s here.
-    await until(lambda: conn.execute("SELECT FROM holdfast.api_keys WHERE last_used_at IS NOT NULL").fetchone())
+    await until(lambda: conn.execute("SELECT id FROM holdfast.api_keys WHERE last_used_at IS NOT NULL").fetchone())
 
 
 async def test_the_ledger_keeps_no_key(api: Api, conn: Session) -> None:
