@@ -46,8 +46,9 @@ class Ahead:
     def add(self, run: Run) -> None:
         self._waiting.append(run)
 
-    def next(self) -> Run:
-        return self._waiting.popleft()
+    def first(self, most: int) -> list[Run]:
+        """The first of them, taken out."""
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def overdue(self) -> list[Run]:
         """Those that have waited too long, taken out."""

@@ -61,7 +61,10 @@ class JobCounts:
         if name in ("queued", "running"):
             return  # given back, or put off: it has not ended
         waited = max((job.claimed_at - max(job.run_at, job.created_at)).total_seconds(), 0.0)
-        count = self._counts.setdefault((job.queue, job.kind), Count())
+        key = job.queue, job.kind
+        count = self._counts.get(key)
+        if count is None:
+            count = self._counts[key] = Count()
         count.add(name, waited, ran)
 
     async def run(self) -> None:

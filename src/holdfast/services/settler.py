@@ -8,6 +8,7 @@ A row that somebody holds locked is waited for once; then its result waits here,
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from holdfast.errors import DatabaseError, InvalidValue
@@ -36,14 +37,19 @@ class Settler:
 
     def post(self, settlement: calls.Settlement, told: Told[calls.Settled]) -> None:
         """Settle a run, and be told of its verdict: for those who need not wait."""
+        self._batcher.post(settlement, partial(self._heard, settlement, told))
 
-        def heard(settled: calls.Settled | None, error: BaseException | None) -> None:
-            if settled is not None and settled.verdict == "locked":
-                self._wait_for(settlement, told)
-            else:
-                told(settled, error)
-
-        self._batcher.post(settlement, heard)
+    def _heard(
+        self,
+        settlement: calls.Settlement,
+        told: Told[calls.Settled],
+        settled: calls.Settled | None,
+        error: BaseException | None,
+    ) -> None:
+        if settled is not None and settled.verdict == "locked":
+            self._wait_for(settlement, told)
+        else:
+            told(settled, error)
 
     def _wait_for(self, settlement: calls.Settlement, told: Told[calls.Settled]) -> None:
         async def wait() -> None:

@@ -344,9 +344,7 @@ class Worker:
             # What the first call brought runs already, whatever becomes of the second.
             with contextlib.suppress(DatabaseError):
                 jobs += await self._claim_and_begin(ask - len(jobs), None)
-        plain = [job for job in jobs if job.group_key is None and job.limit_key is None]
-        last = max(plain, key=_place) if plain and len(jobs) >= ask else None
-        self._floor = None if last is None else calls.Floor(last.priority, last.run_at, last.id)
+        self._floor = _behind(jobs) if len(jobs) >= ask else None
         return len(jobs)
 
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
@@ -406,11 +404,13 @@ class Worker:
 
     def _begin_next(self) -> None:
         """Begin what waits, while there are free slots."""
-        while len(self._ahead) and self._free_slots() > 0:
-            run = self._ahead.next()
+        if not self._ahead:
+            return
+        loop = asyncio.get_running_loop()
+        for run in self._ahead.first(self._free_slots()):
             run.began_at = time.monotonic()
             self._running += 1
-            run.task = asyncio.get_running_loop().create_task(self._carry_out(run))
+            run.task = loop.create_task(self._carry_out(run))
 
     def _give_back(self, runs: Sequence[Run]) -> None:
         """Release what did not begin."""
@@ -641,6 +641,13 @@ class Worker:
 def _place(job: calls.Claimed) -> tuple[int, datetime, UUID]:
     """Where a job stands in the ledger's order."""
     return job.priority, job.run_at, job.id
+
+
+def _behind(jobs: Sequence[calls.Claimed]) -> calls.Floor | None:
+    """Behind the last of them that stands in the ledger's order: those with keys wait in lines of their own."""
+    plain = (job for job in jobs if job.group_key is None and job.limit_key is None)
+    last = max(plain, key=_place, default=None)
+    return None if last is None else calls.Floor(last.priority, last.run_at, last.id)
 
 
 def _summary(stored: str) -> str:
