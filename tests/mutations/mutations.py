@@ -223,13 +223,14 @@ MUTATIONS = (
     broken(
         "a claim does not check that its worker is gone",
         "P2",
+        (CLAIM, "w.gone_at IS NULL INTO", "true INTO"),
         (CLAIM, "WHERE w.id = claim.worker_id AND w.gone_at IS NULL\n", "WHERE w.id = claim.worker_id\n"),
         killed_by=(PROTOCOL + "test_a_worker_that_is_gone_or_unknown_cannot_claim",),
     ),
     broken(
         "a claim does not lock its worker's row",
         "P2",
-        (CLAIM, "AND w.gone_at IS NULL\n    FOR KEY SHARE;", "AND w.gone_at IS NULL;"),
+        (CLAIM, "AND w.gone_at IS NULL\n            FOR KEY SHARE;", "AND w.gone_at IS NULL;"),
         killed_by=(
             PROTOCOL + "test_a_mark_waits_for_a_claim_under_way_and_the_next_rescue_sees_its_rows",
             PROTOCOL + "test_a_claim_waits_for_a_mark_under_way_and_finds_its_worker_gone",

@@ -372,6 +372,19 @@ def test_a_worker_that_is_gone_or_unknown_cannot_claim(conn: Session) -> None:
         assert caught.value.sqlstate == "HF001"
 
 
+def test_a_claim_that_finds_no_job_writes_nothing(conn: Session) -> None:
+    me = register(conn)
+    # That somebody asks for a queue's jobs is noted once a second.
+    conn.execute("UPDATE holdfast.queues SET claimed_at = holdfast.clock() + interval '1 hour'")
+    for count in (0, 1):  # a job shows that the question is one
+        if count:
+            enqueue(conn)
+        with conn.transaction():
+            assert len(claim(conn, me)) == count
+            (wrote,) = conn.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote").fetchone().values()
+        assert wrote is bool(count)
+
+
 # claim: groups and limits
 
 
@@ -1593,6 +1606,9 @@ def test_a_plain_job_is_the_same_row_whether_it_is_written_alone_or_with_others(
         ({"queue": "q" * 201}, "queue must have 1 to 200 characters"),
         ({"kind": ""}, "kind must have 1 to 200 characters"),
         ({"timeout": 0}, "timeout is out of range"),
+        ({"max_attempts": 0}, "max_attempts is out of range"),
+        ({"max_attempts": 10**30}, "max_attempts is out of range"),
+        ({"max_crashes": 1_000_001}, "max_crashes is out of range"),
         ({"timeout": 1e9}, "timeout is out of range"),
     ],
 )

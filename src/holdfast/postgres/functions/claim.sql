@@ -1,8 +1,9 @@
 -- Take up to max_jobs due jobs for this worker, each under a new lease. The only way a job begins to run.
 --
--- 1. The worker's own row is locked FOR KEY SHARE and must not be gone. mark_workers_gone takes FOR UPDATE on it, so
---    it waits for a claim under way and sees its rows; a claim that comes later finds the worker gone. (A plain
---    UPDATE of that row would pass a KEY SHARE lock: the gap through which a job could stay with a gone worker.)
+-- 1. Before the first job is taken, the worker's own row is locked FOR KEY SHARE and must not be gone. mark_workers_gone
+--    takes FOR UPDATE on it, so it waits for a claim under way and sees its rows; a claim that comes later finds the
+--    worker gone. (A plain UPDATE of that row would pass a KEY SHARE lock: the gap through which a job could stay with a
+--    gone worker.) A claim that finds no job only reads that row: a lock is a write, which costs a flush of the log.
 -- 2. Candidates are read in order, then locked with SKIP LOCKED and checked again. Where another claim was quicker we
 --    go on behind the last candidate, so that two workers at the head of one queue do not starve each other.
 -- 3. A claim never waits for a job's lock.
@@ -37,6 +38,7 @@ AS $function$
 DECLARE
     _now        timestamptz;
     _quarantine boolean;
+    _lives      boolean;
     _open       text[];
     _limited    boolean;
     _wanted     integer := max_jobs;
@@ -48,14 +50,7 @@ DECLARE
     _laned      boolean;
     _got        integer;
 BEGIN
-    SELECT w.quarantine INTO _quarantine
-    FROM holdfast.workers w
-    WHERE w.id = claim.worker_id AND w.gone_at IS NULL
-    FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'worker % is gone, or was never registered', claim.worker_id
-            USING ERRCODE = 'HF001', HINT = 'This is final: end the process and start a new one, which has a new id.';
-    END IF;
+    SELECT w.quarantine, w.gone_at IS NULL INTO _quarantine, _lives FROM holdfast.workers w WHERE w.id = claim.worker_id;
     _now := holdfast.clock();
     IF _quarantine THEN
         _wanted := least(_wanted, 1 - (SELECT count(*)::integer FROM holdfast.jobs j
@@ -71,12 +66,19 @@ BEGIN
         SELECT count(*) FROM holdfast.jobs r WHERE r.status = 'running' AND r.queue = q.name));
 
     FOR _round IN 1..8 LOOP
-        EXIT WHEN _open IS NULL OR _wanted <= 0;
+        EXIT WHEN _open IS NULL OR _wanted <= 0 OR _lives IS NOT TRUE;
         SELECT array_agg(c.id), count(*), bool_or(c.laned)
         INTO _ids, _seen, _laned
         FROM holdfast.claim_candidates(_open, claim.kinds, _wanted, _quarantine, _now, _floor_p, _floor_r, _floor_i,
                                        coalesce((opts ->> 'dice')::double precision, random())) c;
         EXIT WHEN _seen = 0;
+        IF _round = 1 THEN
+            SELECT true INTO _lives
+            FROM holdfast.workers w
+            WHERE w.id = claim.worker_id AND w.gone_at IS NULL
+            FOR KEY SHARE;
+            EXIT WHEN NOT FOUND;
+        END IF;
         IF _round < 8 AND _seen = _wanted THEN
             SELECT j.priority, j.run_at, j.id INTO _floor_p, _floor_r, _floor_i
             FROM holdfast.jobs j WHERE j.id = _ids[_seen];
@@ -107,6 +109,10 @@ BEGIN
         EXIT WHEN _seen < _wanted;
         _wanted := _wanted - _got;
     END LOOP;
+    IF _lives IS NOT TRUE THEN
+        RAISE EXCEPTION 'worker % is gone, or was never registered', claim.worker_id
+            USING ERRCODE = 'HF001', HINT = 'This is final: end the process and start a new one, which has a new id.';
+    END IF;
 
     UPDATE holdfast.queues AS q
     SET claimed_at = _now

@@ -12,16 +12,21 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
-    _now     timestamptz;
-    _timeout double precision := CASE WHEN opts ? 'timeout' THEN (opts ->> 'timeout')::double precision ELSE 3600 END;
+    _now      timestamptz;
+    _timeout  double precision := CASE WHEN opts ? 'timeout' THEN (opts ->> 'timeout')::double precision ELSE 3600 END;
+    _attempts numeric := coalesce((opts ->> 'max_attempts')::numeric, 5);
+    _crashes  numeric := coalesce((opts ->> 'max_crashes')::numeric, 3);
 BEGIN
-    IF opts - ARRAY['timeout', 'traceparent'] = '{}' AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
+    IF opts - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry', 'traceparent'] = '{}'
+        AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
+        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0
         AND id IS NOT NULL AND length(queue) BETWEEN 1 AND 200 AND length(kind) BETWEEN 1 AND 200
         AND jsonb_typeof(args) = 'object' AND pg_column_size(args) <= 262144 THEN
         _now := holdfast.clock();
-        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, timeout, traceparent, created_at)
-        VALUES (enqueue.id, enqueue.queue, enqueue.kind, enqueue.args, _now, make_interval(secs => _timeout),
-                opts ->> 'traceparent', _now)
+        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
+            traceparent, created_at)
+        VALUES (enqueue.id, enqueue.queue, enqueue.kind, enqueue.args, _now, _attempts, _crashes, opts -> 'retry',
+                make_interval(secs => _timeout), opts ->> 'traceparent', _now)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             job_id := enqueue.id;

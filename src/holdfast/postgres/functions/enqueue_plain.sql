@@ -14,13 +14,13 @@ AS $function$
 DECLARE
     _now      timestamptz := holdfast.clock();
     _timeout  double precision := CASE WHEN policy ? 'timeout' THEN (policy ->> 'timeout')::double precision ELSE 3600 END;
-    _attempts integer := coalesce((policy ->> 'max_attempts')::integer, 5);
-    _crashes  integer := coalesce((policy ->> 'max_crashes')::integer, 3);
+    _attempts numeric := coalesce((policy ->> 'max_attempts')::numeric, 5);
+    _crashes  numeric := coalesce((policy ->> 'max_crashes')::numeric, 3);
     _written  uuid[];
 BEGIN
     IF policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
         AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
-        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 THEN
+        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0 THEN
         WITH written AS (
             INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
                 created_at)

@@ -194,13 +194,13 @@ AS $function$
 DECLARE
     _now      timestamptz := holdfast.clock();
     _timeout  double precision := CASE WHEN policy ? 'timeout' THEN (policy ->> 'timeout')::double precision ELSE 3600 END;
-    _attempts integer := coalesce((policy ->> 'max_attempts')::integer, 5);
-    _crashes  integer := coalesce((policy ->> 'max_crashes')::integer, 3);
+    _attempts numeric := coalesce((policy ->> 'max_attempts')::numeric, 5);
+    _crashes  numeric := coalesce((policy ->> 'max_crashes')::numeric, 3);
     _written  uuid[];
 BEGIN
     IF policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
         AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
-        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 THEN
+        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0 THEN
         WITH written AS (
             INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
                 created_at)
@@ -245,16 +245,21 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
-    _now     timestamptz;
-    _timeout double precision := CASE WHEN opts ? 'timeout' THEN (opts ->> 'timeout')::double precision ELSE 3600 END;
+    _now      timestamptz;
+    _timeout  double precision := CASE WHEN opts ? 'timeout' THEN (opts ->> 'timeout')::double precision ELSE 3600 END;
+    _attempts numeric := coalesce((opts ->> 'max_attempts')::numeric, 5);
+    _crashes  numeric := coalesce((opts ->> 'max_crashes')::numeric, 3);
 BEGIN
-    IF opts - ARRAY['timeout', 'traceparent'] = '{}' AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
+    IF opts - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry', 'traceparent'] = '{}'
+        AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
+        AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0
         AND id IS NOT NULL AND length(queue) BETWEEN 1 AND 200 AND length(kind) BETWEEN 1 AND 200
         AND jsonb_typeof(args) = 'object' AND pg_column_size(args) <= 262144 THEN
         _now := holdfast.clock();
-        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, timeout, traceparent, created_at)
-        VALUES (enqueue.id, enqueue.queue, enqueue.kind, enqueue.args, _now, make_interval(secs => _timeout),
-                opts ->> 'traceparent', _now)
+        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
+            traceparent, created_at)
+        VALUES (enqueue.id, enqueue.queue, enqueue.kind, enqueue.args, _now, _attempts, _crashes, opts -> 'retry',
+                make_interval(secs => _timeout), opts ->> 'traceparent', _now)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             job_id := enqueue.id;
@@ -648,9 +653,10 @@ $function$;
 
 -- Take up to max_jobs due jobs for this worker, each under a new lease. The only way a job begins to run.
 --
--- 1. The worker's own row is locked FOR KEY SHARE and must not be gone. mark_workers_gone takes FOR UPDATE on it, so
---    it waits for a claim under way and sees its rows; a claim that comes later finds the worker gone. (A plain
---    UPDATE of that row would pass a KEY SHARE lock: the gap through which a job could stay with a gone worker.)
+-- 1. Before the first job is taken, the worker's own row is locked FOR KEY SHARE and must not be gone. mark_workers_gone
+--    takes FOR UPDATE on it, so it waits for a claim under way and sees its rows; a claim that comes later finds the
+--    worker gone. (A plain UPDATE of that row would pass a KEY SHARE lock: the gap through which a job could stay with a
+--    gone worker.) A claim that finds no job only reads that row: a lock is a write, which costs a flush of the log.
 -- 2. Candidates are read in order, then locked with SKIP LOCKED and checked again. Where another claim was quicker we
 --    go on behind the last candidate, so that two workers at the head of one queue do not starve each other.
 -- 3. A claim never waits for a job's lock.
@@ -685,6 +691,7 @@ AS $function$
 DECLARE
     _now        timestamptz;
     _quarantine boolean;
+    _lives      boolean;
     _open       text[];
     _limited    boolean;
     _wanted     integer := max_jobs;
@@ -696,14 +703,7 @@ DECLARE
     _laned      boolean;
     _got        integer;
 BEGIN
-    SELECT w.quarantine INTO _quarantine
-    FROM holdfast.workers w
-    WHERE w.id = claim.worker_id AND w.gone_at IS NULL
-    FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'worker % is gone, or was never registered', claim.worker_id
-            USING ERRCODE = 'HF001', HINT = 'This is final: end the process and start a new one, which has a new id.';
-    END IF;
+    SELECT w.quarantine, w.gone_at IS NULL INTO _quarantine, _lives FROM holdfast.workers w WHERE w.id = claim.worker_id;
     _now := holdfast.clock();
     IF _quarantine THEN
         _wanted := least(_wanted, 1 - (SELECT count(*)::integer FROM holdfast.jobs j
@@ -719,12 +719,19 @@ BEGIN
         SELECT count(*) FROM holdfast.jobs r WHERE r.status = 'running' AND r.queue = q.name));
 
     FOR _round IN 1..8 LOOP
-        EXIT WHEN _open IS NULL OR _wanted <= 0;
+        EXIT WHEN _open IS NULL OR _wanted <= 0 OR _lives IS NOT TRUE;
         SELECT array_agg(c.id), count(*), bool_or(c.laned)
         INTO _ids, _seen, _laned
         FROM holdfast.claim_candidates(_open, claim.kinds, _wanted, _quarantine, _now, _floor_p, _floor_r, _floor_i,
                                        coalesce((opts ->> 'dice')::double precision, random())) c;
         EXIT WHEN _seen = 0;
+        IF _round = 1 THEN
+            SELECT true INTO _lives
+            FROM holdfast.workers w
+            WHERE w.id = claim.worker_id AND w.gone_at IS NULL
+            FOR KEY SHARE;
+            EXIT WHEN NOT FOUND;
+        END IF;
         IF _round < 8 AND _seen = _wanted THEN
             SELECT j.priority, j.run_at, j.id INTO _floor_p, _floor_r, _floor_i
             FROM holdfast.jobs j WHERE j.id = _ids[_seen];
@@ -755,6 +762,10 @@ BEGIN
         EXIT WHEN _seen < _wanted;
         _wanted := _wanted - _got;
     END LOOP;
+    IF _lives IS NOT TRUE THEN
+        RAISE EXCEPTION 'worker % is gone, or was never registered', claim.worker_id
+            USING ERRCODE = 'HF001', HINT = 'This is final: end the process and start a new one, which has a new id.';
+    END IF;
 
     UPDATE holdfast.queues AS q
     SET claimed_at = _now
@@ -1492,6 +1503,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', 'eb5ea4b49f7f578aa68af8ba0b319351e8c5c872fe0661b5451b54460f6dc288');
+    VALUES (3, '003_protocol_functions', 'a377350f5f50f09b192423036d6bf2376b3b2d65048bfc91c181c812b0abae59');
 END
 $holdfast$;
