@@ -1,7 +1,9 @@
 """Processing: how many jobs a second workers run, beside their peers and beside bare SQL."""
 
+import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 
 from bench import servers, sides
@@ -78,7 +80,34 @@ def _rows(each: sides.Sides, bare: list[Worker]) -> list[Row]:
             ),
             target=9000,
         ),
+        Row(
+            "jobs that take 10 ms, 100 slots, against tasks of asyncio that nobody stores",
+            "jobs a second",
+            lambda: each.ours.drain(
+                20_000, fill=lambda: each.ours.ask(do="sleeping", count=20_000, seconds=0.01), slots=100
+            ),
+            {"asyncio": lambda: asyncio.run(tasks(20_000, at_once=100, seconds=0.01))},
+            0.9,
+            note="asyncio rounds waits up to whole milliseconds, so nobody comes to 10,000",
+        ),
     ]
+
+
+async def tasks(count: int, *, at_once: int, seconds: float) -> float:
+    """As many tasks a second as one event loop runs, so many at a time, when each sleeps and that is all."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one() -> None:
+        await asyncio.sleep(seconds)
+        free.release()
+
+    began = time.monotonic()
+    for _ in range(count):
+        await free.acquire()
+        asyncio.get_running_loop().create_task(one())
+    for _ in range(at_once):
+        await free.acquire()
+    return count / (time.monotonic() - began)
 
 
 def claim_and_finish(bare: list[Worker]) -> float:

@@ -442,6 +442,11 @@ MUTATIONS = (
             "        may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone",
             "        may_begin = not self._gone",
         ),
+        (
+            "services/worker.py",
+            "            return 0\n        slots = self._settings.slots",
+            "            pass\n        slots = self._settings.slots",
+        ),
         killed_by=(WORKER + "test_a_claim_under_way_when_the_fence_falls_is_given_back_unstarted",),
     ),
     broken(

@@ -381,8 +381,8 @@ def test_a_claim_that_finds_no_job_writes_nothing(conn: Session) -> None:
             enqueue(conn)
         with conn.transaction():
             assert len(claim(conn, me)) == count
-            (wrote,) = conn.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote").fetchone().values()
-        assert wrote is bool(count)
+            (row,) = conn.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote").fetchall()
+        assert row["wrote"] is bool(count)
 
 
 # claim: groups and limits

@@ -29,7 +29,7 @@ def plan_claim(
 
 
 def most_ahead(*, slots: int, round_trip: float, ran: float) -> int:
-    """How many claimed jobs may wait for a slot: thrice as many as end before a claim's answer, at most as many as slots.
+    """How many claimed jobs may wait for a slot: thrice as many as end before a claim's answer, at most the slots.
 
     With just as many, two slots in three found nobody waiting, since answers come unevenly. round_trip: of claims, and
     ran: of handlers, both in seconds. None while handlers run for long, since a job that waits here is hidden from
