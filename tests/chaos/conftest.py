@@ -58,23 +58,32 @@ def chaos(chaos_server: EmbeddedPostgres, seed: int) -> Iterator[Chaos]:
         admin.execute(f"CREATE DATABASE {name}".encode())
     dsn = with_database(chaos_server.dsn, name)
     migrate_up(dsn)
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-chaos-run-", dir="/tmp"))
-    made = Chaos(chaos_server, dsn, folder, seed)
     try:
-        yield made
+        with chaos_on(chaos_server, dsn, seed) as made:
+            yield made
     finally:
-        made.close()
         chaos_server.start()
         with psycopg.connect(chaos_server.dsn, autocommit=True) as admin:
             admin.execute("ALTER SYSTEM RESET ALL")
             admin.execute("SELECT pg_reload_conf()")
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@contextlib.contextmanager
+def chaos_on(server: EmbeddedPostgres, dsn: str, seed: int) -> Iterator[Chaos]:
+    """A fleet that is to be, over a migrated database; HOLDFAST_CHAOS_KEEP keeps the folder with its logs."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-chaos-run-", dir="/tmp"))
+    made = Chaos(server, dsn, folder, seed)
+    try:
+        yield made
+    finally:
+        made.close()
         if not os.environ.get("HOLDFAST_CHAOS_KEEP"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def prove(chaos: Chaos, seed: int) -> Prove:
+def prove(seed: int) -> Prove:
     """Keep what a test found, then demand that nothing was broken."""
 
     def keep(fault: str, found: Findings, times: Times, *, held: float | None = None) -> None:

@@ -207,9 +207,13 @@ class Chaos:
         slots: int = 10,
         dsn: str | None = None,
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> list["Member"]:
-        """Supervisors with their workers; returns when all their workers are in the ledger."""
-        new = [Member(self, processes, slots, dsn or self.dsn, environment or {}) for _ in range(count)]
+        """Supervisors with their workers; returns when all their workers are in the ledger.
+
+        prefix: what their command begins with, where they are to run elsewhere.
+        """
+        new = [Member(self, processes, slots, dsn or self.dsn, environment or {}, prefix) for _ in range(count)]
         self.members += new
         until(lambda: all(len(each.workers()) == processes for each in new), "the fleet has started")
         return new
@@ -270,6 +274,7 @@ class Member:
     slots: int
     dsn: str
     environment: Mapping[str, str]
+    prefix: Sequence[str]
     process: subprocess.Popen[bytes] = field(init=False)
     log: Path = field(init=False)
 
@@ -278,7 +283,7 @@ class Member:
         arguments = ["worker", "chaos_app:hf", "--processes", str(self.processes), "--slots", str(self.slots)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "holdfast", *arguments],
+                [*self.prefix, sys.executable, "-m", "holdfast", *arguments],
                 cwd=self.chaos.folder,
                 env={**self.chaos.environment(self.dsn), **self.environment},
                 stdin=subprocess.DEVNULL,

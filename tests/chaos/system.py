@@ -1,6 +1,6 @@
 """The whole system for one test: workers, API, both monitors, SQS and a Slack.
 
-Somebody enqueues all the while, and somebody looks at the API's health all the while.
+Somebody enqueues all the while, somebody looks at the API's health, and somebody asks it for more than he may.
 """
 
 import contextlib
@@ -26,6 +26,8 @@ from tests.sqs.local import LocalSqs
 LOOK, PATIENCE = 0.5, 3.0
 #: Jobs in each round of the one who enqueues, and the seconds between rounds.
 ROUND, PAUSE = 8, 0.5
+#: Seconds between two requests of one who may send 100 in 60 s.
+GREEDY = 0.2
 
 
 @dataclass
@@ -85,6 +87,7 @@ class System:
         }
         self.seen: list[Seen] = []
         self.refused = 0
+        self.asked: list[tuple[float, int]] = []
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -98,7 +101,7 @@ class System:
         until(lambda: self._get("/api/health") == 200, "the API is well")
         looked = "SELECT swept_at FROM holdfast.monitors WHERE name = 'watch_health'"
         until(lambda: self.chaos.value(looked), "incidents are looked for")
-        for work in (self._enqueue, self._look):
+        for work in (self._enqueue, self._look, self._ask):
             thread = threading.Thread(target=work)
             thread.start()
             self._threads.append(thread)
@@ -124,6 +127,11 @@ class System:
             began = time.time()
             live, health = self._get("/livez"), self._get("/api/health")
             self.seen.append(Seen(began, time.time() - began, live, health))
+
+    def _ask(self) -> None:
+        """When he asked, and what the API answered."""
+        while not self._stop.wait(GREEDY):
+            self.asked.append((time.time(), self._get("/api/keys/self")))
 
     def _get(self, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)

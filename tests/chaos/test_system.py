@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.checker import Times, check
 from tests.chaos.conftest import Prove
 from tests.chaos.harness import Chaos, hold_for, until
-from tests.chaos.system import System
+from tests.chaos.system import ROUND, System
 from tests.notify.slack_server import SlackServer
 from tests.sqs.local import local_sqs
 
@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
 BETWEEN, AWAY = 2.0, 14
 #: Seconds until health must know that the ledger is away: a ping each second or so, and a verdict that holds for 6.
 KNOWN = 10.0
+#: Seconds for which what ends is held against what is enqueued.
+PACE = 10.0
 
 
 @pytest.fixture
@@ -53,15 +55,34 @@ def test_everything_at_once_loses_no_job_and_tells_each_incident(system: System,
         pass
     until(lambda: chaos.unfinished() < 60, "the backlog is worked off", seconds=120)
     until(lambda: system.seen[-1].health == 200, "health is well again", seconds=60)
+    it_keeps_pace(chaos)
     system.stop()
     chaos.all_ended(seconds=120)
     times = Times()
     times.recovered(chaos, gone_at, back_at)
     health_said_the_truth(system, gone_at, back_at)
+    nobody_was_let_in_too_often(system)
     each_incident_was_told(system, chaos)
     # A frozen worker is stopped by force, and may run on until it sees that it is gone.
     workers = [row["id"] for row in chaos.ask("SELECT id FROM holdfast.workers")]
     prove("everything at once, the whole system", check(chaos, frozen=workers), times, held=back_at - fault_at)
+
+
+def it_keeps_pace(chaos: Chaos) -> None:
+    """As many jobs end as are enqueued, after all of that: at least 95 %."""
+    began, ended = len(chaos.submitted), len(chaos.submitted) - chaos.unfinished()
+    hold_for(PACE)
+    enqueued, done = len(chaos.submitted) - began, len(chaos.submitted) - chaos.unfinished() - ended
+    assert done >= 0.95 * enqueued - 2 * ROUND, f"{done} jobs ended in {PACE:g} s, and {enqueued} were enqueued"
+
+
+def nobody_was_let_in_too_often(system: System) -> None:
+    """100 requests in 60 s; our clock starts before the API's, so a second less is looked at."""
+    admitted = [at for at, code in system.asked if code == 200]
+    assert len(admitted) > 100, "he was not let in for long enough to tell"
+    assert 429 in {code for _, code in system.asked}
+    most = max(sum(1 for other in admitted if at <= other < at + 59) for at in admitted)
+    assert most <= 100
 
 
 def health_said_the_truth(system: System, gone_at: float, back_at: float) -> None:

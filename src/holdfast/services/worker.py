@@ -23,7 +23,7 @@ from uuid import UUID
 from holdfast.core.bell import BellRoutes
 from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
-from holdfast.core.pacing import most_to_ask, plan_claim
+from holdfast.core.pacing import front_pause, most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
     JobFailed,
@@ -152,7 +152,10 @@ class Worker:
         self._rung = True
         self._ledger_answers = True
         self._floor: calls.Floor | None = None
-        self._full_claim_at = 0.0
+        self._front_at = float("-inf")
+        self._front_pause = 0.0
+        self._quickest_claim = float("inf")
+        self._front_timer: asyncio.TimerHandle | None = None
         self._loop_lag = 0.0
         self._loop_turns = 0
         self._drains_since = 0.0
@@ -331,27 +334,41 @@ class Worker:
     async def _claim(self, ask: int) -> int:
         """Claim behind the floor; from the front about each second, and before we believe that there is no more.
 
-        Returns how many jobs it brought. Each answer's jobs begin at once: a beat must not find a lease that came with
-        the first answer unknown because the second is late.
+        Where the front is slow, both are rarer. Returns how many jobs it brought. Each answer's jobs begin at once: a
+        beat must not find a lease that came with the first answer unknown because the second is late.
         """
-        now = time.monotonic()
-        floor = self._floor if now - self._full_claim_at < 1.0 else None
-        if floor is None:
-            self._full_claim_at = now
+        since = time.monotonic() - self._front_at
+        floor = self._floor if since < max(1.0, self._front_pause) else None
         jobs = await self._claim_and_begin(ask, floor)
         if len(jobs) < ask and floor is not None:
-            self._full_claim_at = now
-            # What the first call brought runs already, whatever becomes of the second.
-            with contextlib.suppress(DatabaseError):
-                jobs += await self._claim_and_begin(ask - len(jobs), None)
-        self._floor = _behind(jobs) if len(jobs) >= ask else None
+            if since < self._front_pause:
+                self._look_at_the_front_in(self._front_pause - since)
+            else:
+                # What the first call brought runs already, whatever becomes of the second.
+                with contextlib.suppress(DatabaseError):
+                    jobs += await self._claim_and_begin(ask - len(jobs), None)
+        if len(jobs) >= ask or self._front_pause > 0:
+            self._floor = _behind(jobs) or self._floor
+        else:
+            self._floor = None
         return len(jobs)
+
+    def _look_at_the_front_in(self, seconds: float) -> None:
+        if self._front_timer is None:
+            self._front_timer = asyncio.get_running_loop().call_later(seconds, self._look_at_the_front)
+
+    def _look_at_the_front(self) -> None:
+        self._front_timer = None
+        self._ring()
 
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
         call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
         asked_at = time.monotonic()
         jobs = sorted(await self._ledger.call(call), key=_place)
         took = time.monotonic() - asked_at
+        self._quickest_claim = min(self._quickest_claim, took)
+        if floor is None:
+            self._front_at, self._front_pause = asked_at, front_pause(took, quickest=self._quickest_claim)
         self._ahead.answered(took)
         self._sinks.emit(JobsClaimed(tuple((job.queue, job.kind) for job in jobs), took))
         may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone
