@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 
 from holdfast.postgres.embedded import DATABASE, ROLE, EmbeddedPostgres
-from holdfast.postgres.server_account import run_as, server_account
+from holdfast.postgres.server_account import make_private, run_as, server_account
 
 #: What a primary needs for a standby, beside the settings of the other chaos tests.
 SETTINGS = {
@@ -62,7 +62,9 @@ def standby_of(primary: TcpPostgres, data_dir: Path, *, name: str) -> TcpPostgre
     source = f"host={primary.addresses} port=5432 user={ROLE} application_name={name}"
     command = [str(primary.binaries.bin / "pg_basebackup"), "-D", str(data_dir), "-d", source, "-R", "-X", "stream",
                "--checkpoint=fast"]  # fmt: skip
-    done = run_as(server_account(), command)
+    account = server_account()
+    make_private(data_dir, account)
+    done = run_as(account, command)
     if done.returncode != 0:
         raise AssertionError(f"no base backup: {done.stdout}")
     made.start()

@@ -39,7 +39,7 @@ def following(tmp_path: Path) -> Path:
     text = text.replace(f"version = {last.version})", f"version = {version})").replace(last.name, name)
     covered, _, trailer = text.partition(SEAL)
     trailer = trailer.replace(f"({last.version}, ", f"({version}, ")
-    trailer = trailer.replace(last.checksum, hashlib.sha256((covered + SEAL).encode()).hexdigest())
+    trailer = trailer.replace(last.checksum, hashlib.sha256(covered.encode()).hexdigest())
     (postgres / "migrations" / f"{name}.sql").write_text(covered + SEAL + trailer)
     return tmp_path
 
