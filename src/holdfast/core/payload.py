@@ -58,7 +58,13 @@ def is_storable(text: str) -> bool:
     >>> is_storable("a\\x00b"), is_storable("\\ud800")
     (False, False)
     """
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if "\x00" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def storable(text: str) -> str:

@@ -116,11 +116,19 @@ def is_of_supabase(dsn: str) -> bool:
 
 
 def shown(dsn: str) -> str:
-    """The connection string as it may be shown to people: never with its password."""
+    """The connection string as it may be shown to people: never with its password.
+
+    >>> shown("postgresql://app:secret@db-a,db-b:5433/jobs?target_session_attrs=read-write")
+    "database 'jobs' at db-a:5432,db-b:5433"
+    """
     if is_rest(dsn):
         return f"{dsn.partition('@')[2]} over HTTPS"
     parts = parse(dsn)
-    where = parts.get("host") or parts.get("hostaddr") or "localhost"
-    port = parts.get("port", "5432")
-    name = parts.get("dbname") or parts.get("user") or ""
-    return f"database {name!r} at {where}" if where.startswith("/") else f"database {name!r} at {where}:{port}"
+    hosts = (parts.get("host") or parts.get("hostaddr") or "localhost").split(",")
+    ports = parts.get("port", "").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    places = [
+        host if host.startswith("/") else f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False)
+    ]
+    return f"database {parts.get('dbname') or parts.get('user') or ''!r} at {','.join(places)}"

@@ -41,11 +41,16 @@ class Keeping:
 
         What Postgres cannot hold (NUL) is noted, and stays.
         """
-        meant = [each for each in messages if self._only is None or each.id in self._only]
-        bells = [each for each in meant if read_bell(each.body) is not None]
-        letters = [each for each in meant if each not in bells]
-        whole = [each for each in letters if is_storable("".join([each.body, *each.attributes.values()]))]
-        other = [each for each in letters if each not in whole]
+        bells, whole, other = list[Message](), list[Message](), list[Message]()
+        for each in messages:
+            if self._only is not None and each.id not in self._only:
+                continue
+            if read_bell(each.body) is not None:
+                bells.append(each)
+            elif is_storable("".join([each.body, *each.attributes.values()])):
+                whole.append(each)
+            else:
+                other.append(each)
         if whole:
             kept = [replace(self._new_letter(each), body=each.body, original=each.original) for each in whole]
             await self._count(capture_dead_letters(self._queue, kept))

@@ -66,6 +66,7 @@ class _Work:
     def __init__(self, sqs: Sqs, url: str, keep: Keep, until: float, enough: int | None) -> None:
         self._sqs, self._url, self._keep, self._until, self._enough = sqs, url, keep, until, enough
         self._kept = 0
+        self._empty = 0  # answers one after the other, whichever lane they came to
         self._left: list[str] = []
         self.stopped = False
 
@@ -86,11 +87,10 @@ class _Work:
         return Capture(name, max(count, self._kept), self._kept, complete=is_all, retention=attributes.retention)
 
     async def _lane(self) -> None:
-        empty = 0
         try:
-            while empty < EMPTY_ANSWERS and not self._is_over():
+            while self._empty < EMPTY_ANSWERS and not self._is_over():
                 messages = await self._receive()
-                empty = 0 if messages else empty + 1
+                self._empty = 0 if messages else self._empty + 1
                 if messages:
                     await self._take(messages)
         except BaseException:
