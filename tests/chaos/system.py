@@ -28,6 +28,8 @@ LOOK, PATIENCE = 0.5, 3.0
 ROUND, PAUSE = 8, 0.5
 #: Seconds between two requests of one who may send 100 in 60 s.
 GREEDY = 0.2
+#: A dead-letter queue of another program.
+DEAD = "orders-dlq"
 
 
 @dataclass
@@ -84,15 +86,17 @@ class System:
             "HOLDFAST_PORT": str(self.port),
             "HOLDFAST_RUN_DIR": str(chaos.folder / "run"),
             "HOLDFAST_DLQ_INTERVAL": "2",
+            "HOLDFAST_DLQ_URLS": sqs.url(DEAD),
         }
         self.seen: list[Seen] = []
         self.refused = 0
-        self.asked: list[tuple[float, int]] = []
+        self.asked: list[tuple[float, float, int]] = []
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Returns once all of it is at work."""
+        self._sqs("CreateQueue", QueueName=DEAD)
         without = {**self.environment, "HOLDFAST_MONITORS": "false"}
         self.chaos.start(2, processes=2, slots=10, environment=without)
         self.api = Service(self.chaos, ("api", "chaos_app:hf"), self.environment)
@@ -129,9 +133,10 @@ class System:
             self.seen.append(Seen(began, time.time() - began, live, health))
 
     def _ask(self) -> None:
-        """When he asked, and what the API answered."""
+        """When he asked, when he had the answer, and what it was."""
         while not self._stop.wait(GREEDY):
-            self.asked.append((time.time(), self._get("/api/keys/self")))
+            sent, code = time.time(), self._get("/api/keys/self")
+            self.asked.append((sent, time.time(), code))
 
     def _get(self, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -189,12 +194,29 @@ class System:
         self.sqs.thaw()
 
     def purge_the_bells(self) -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            body = json.dumps({"QueueUrl": self.sqs.url("holdfast-bells")})
-            headers = {"X-Amz-Target": "AmazonSQS.PurgeQueue", "Content-Type": "application/x-amz-json-1.0"}
-            connection = http.client.HTTPConnection("127.0.0.1", self.sqs.plan.port, timeout=PATIENCE)
-            connection.request("POST", "/", body, headers)
-            connection.getresponse().read()
+        self._purge("holdfast-bells")
+
+    def somebody_s_message_dies(self) -> None:
+        """In a queue of another program, which is watched."""
+        body = json.dumps({"type": "ship", "error_type": "OutOfStock"})
+        self._sqs("SendMessage", QueueUrl=self.sqs.url(DEAD), MessageBody=body)
+
+    def dead_messages_are_taken_away(self) -> None:
+        """By who wrote them, so that their incident is over."""
+        self._purge(DEAD)
+
+    def _purge(self, name: str) -> None:
+        self._sqs("PurgeQueue", QueueUrl=self.sqs.url(name))
+
+    def _sqs(self, action: str, **body: str) -> None:
+        """One call, past every client of ours."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.sqs.plan.port, timeout=30)
+        headers = {"X-Amz-Target": f"AmazonSQS.{action}", "Content-Type": "application/x-amz-json-1.0"}
+        connection.request("POST", "/", json.dumps(body), headers)
+        answer = connection.getresponse()
+        told = answer.read()
+        connection.close()
+        assert answer.status == 200, told
 
     def slack_fails(self) -> None:
         self.slack.answers(503, "no")

@@ -53,7 +53,7 @@ class Pace:
     four times that when it came back again, up to `longest_calm`.
     """
 
-    group_wait: float = 3.0
+    group_wait: float = 2.0
     group_interval: float = 300.0
     repeat_interval: float = 3600.0
     longest_repeat: float = 86400.0

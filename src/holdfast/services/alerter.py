@@ -29,7 +29,7 @@ from holdfast.services.incidents import IncidentBook
 _log = logging.getLogger("holdfast")
 
 #: Seconds: between looks for what is due, of the claim on a notification.
-EVERY = 2.0
+EVERY = 1.0
 ANNOUNCE_EVERY = 15.0
 LEASE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE, BROKEN_PAUSE = 5.0, 600.0, 300.0

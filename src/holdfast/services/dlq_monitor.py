@@ -45,6 +45,9 @@ RETRY_AFTER = 10.0
 FOUND_FOR = 3600.0
 #: A round of looks takes this part of the interval at most; but so many seconds it may.
 LONGEST, LEAST = 0.8, 30.0
+#: How often it is asked which queues are due: this part of the interval, but so many seconds at least. A queue is due a
+#: little early (begin_looks), so that no two looks are further apart than the interval.
+ASKED, SOONEST = 1 / 30, 0.5
 
 
 class DlqMonitor:
@@ -73,6 +76,7 @@ class DlqMonitor:
         self._book = IncidentBook(ledger, channels, sinks, new_id=new_id, pace=pace)
         self._looker = QueueLooker(ledger, sources, sinks, longest=max(interval * LONGEST, LEAST), new_id=new_id)
         self._interval = interval
+        self._ask_every = min(max(interval * ASKED, SOONEST), JOBS_EVERY)
         self._turned = turned
         self._retry_after = retry_after
         self._keep_dead = keep_dead
@@ -93,7 +97,7 @@ class DlqMonitor:
                     self._sinks.emit(LedgerLost("dead letters", str(error)))
                 except Exception:
                     _log.exception("the dead-letter monitor failed in an unforeseen way, and goes on")
-                await asyncio.sleep(min(TURN, self._interval / 2))
+                await asyncio.sleep(min(TURN, self._ask_every))
         finally:
             if self._sqs:
                 await self._sqs.close()
@@ -117,7 +121,7 @@ class DlqMonitor:
     async def _look_if_due(self, sqs: Sqs) -> None:
         queues = await self._queues(sqs)
         names = {*(queue_name(url) for url in queues.urls), *queues.problems}
-        if not await self._ledger.call(begin_sweep(QUEUES, min(self._interval, JOBS_EVERY))) or not names:
+        if not await self._ledger.call(begin_sweep(QUEUES, self._ask_every)) or not names:
             return
         due = await self._ledger.call(begin_looks(sorted(names), self._interval))
         if due:

@@ -66,13 +66,14 @@ class _Work:
     def __init__(self, sqs: Sqs, url: str, keep: Keep, until: float, enough: int | None) -> None:
         self._sqs, self._url, self._keep, self._until, self._enough = sqs, url, keep, until, enough
         self._kept = 0
+        self._count = self._received = 0
         self._empty = 0  # answers one after the other, whichever lane they came to
         self._left: list[str] = []
         self.stopped = False
 
     async def run(self) -> Capture:
         name, attributes = queue_name(self._url), await self._sqs.attributes(self._url)
-        count = attributes.visible + attributes.in_flight
+        self._count = count = attributes.visible + attributes.in_flight
         reason = why_only_counted(attributes.dead_letter_arn, is_fifo=False)
         if reason is not None or count == 0:
             return Capture(name, count, 0, complete=reason is None, only_counted=reason, retention=attributes.retention)
@@ -88,7 +89,7 @@ class _Work:
 
     async def _lane(self) -> None:
         try:
-            while self._empty < EMPTY_ANSWERS and not self._is_over():
+            while self._empty < self._enough_empty and not self._is_over():
                 messages = await self._receive()
                 self._empty = 0 if messages else self._empty + 1
                 if messages:
@@ -96,6 +97,15 @@ class _Work:
         except BaseException:
             self.stopped = True  # the other lanes end their rounds, and begin none
             raise
+
+    @property
+    def _enough_empty(self) -> int:
+        return 1 if self._has_all else EMPTY_ANSWERS
+
+    @property
+    def _has_all(self) -> bool:
+        """Whether as many were received as SQS had counted: then nobody waits for more."""
+        return self._received >= self._count
 
     def _is_over(self) -> bool:
         return self.stopped or asyncio.get_running_loop().time() >= self._until
@@ -105,8 +115,10 @@ class _Work:
         found: list[Message] = []
         try:
             while len(found) < MOST_KEPT and sum(len(each.body) for each in found) < MOST_BYTES:
-                more = await self._sqs.receive(self._url, wait=0 if found else WAIT, visibility=LEASE)
+                wait = 0 if found or self._has_all else WAIT
+                more = await self._sqs.receive(self._url, wait=wait, visibility=LEASE)
                 found += more
+                self._received += len(more)
                 if not more or self._is_over() or (self._enough is not None and len(found) >= self._enough):
                     break
         except BaseException:

@@ -68,7 +68,11 @@ async def _look(sqs: Sqs, url: str, most: int, stopped: asyncio.Event) -> Look:
     until = clock() + LONGEST
     try:
         while len(seen) < most and empty < EMPTY_ANSWERS and clock() < until and not stopped.is_set():
-            messages = await sqs.receive(url, wait=WAIT, visibility=LEASE)
+            # Where as many were seen as SQS had counted, nobody waits for more: the next look is for others.
+            has_all = len(seen) >= count
+            messages = await sqs.receive(url, wait=0 if has_all else WAIT, visibility=LEASE)
+            if has_all and not messages:
+                break
             empty = 0 if messages else empty + 1
             seen.update({message.id: message for message in messages})
     finally:

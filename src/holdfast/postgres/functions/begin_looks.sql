@@ -20,7 +20,7 @@ BEGIN
     WHERE q.name = ANY (ARRAY(
         SELECT d.name FROM holdfast.dead_letter_queues d
         WHERE d.name = ANY (queues)
-          AND (d.looked_at IS NULL OR d.looked_at <= _now - begin_looks.every OR d.looked_at > _now + begin_looks.every)
+          AND (d.looked_at IS NULL OR d.looked_at <= _now - begin_looks.every * 0.95 OR d.looked_at > _now + begin_looks.every)
         ORDER BY d.name
         FOR UPDATE SKIP LOCKED))
     RETURNING q.name;

@@ -54,7 +54,7 @@ BEGIN
     WHERE q.name = ANY (ARRAY(
         SELECT d.name FROM holdfast.dead_letter_queues d
         WHERE d.name = ANY (queues)
-          AND (d.looked_at IS NULL OR d.looked_at <= _now - begin_looks.every OR d.looked_at > _now + begin_looks.every)
+          AND (d.looked_at IS NULL OR d.looked_at <= _now - begin_looks.every * 0.95 OR d.looked_at > _now + begin_looks.every)
         ORDER BY d.name
         FOR UPDATE SKIP LOCKED))
     RETURNING q.name;
@@ -825,6 +825,6 @@ SELECT holdfast.secure_schema();
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (11, '011_redrives', '00eba6e12c9b43999458c4dc58d5fd10a296838e383f3a950c32c06f43ffc25f');
+    VALUES (11, '011_redrives', '24c0f8b8c1d2c80273767533f6edcd478cd0aa3e9063a12a4fe9f8b613242fcc');
 END
 $holdfast$;
