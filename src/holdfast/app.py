@@ -274,7 +274,7 @@ class Holdfast:
 
             answers: list[calls.Enqueued] = []
             for chunk in chunks(prepared):
-                answers += in_order(await borrowed.run_async(conn, calls.enqueue_many(chunk)))
+                answers += in_order(chunk, await borrowed.run_async(conn, calls.enqueue_many(chunk)))
             return self._handles(prepared, answers)
 
     def enqueue_many_sync(self, jobs: Iterable[calls.NewJob], *, conn: object = None) -> list[Job[Any]]:
@@ -292,7 +292,7 @@ class Holdfast:
 
             answers: list[calls.Enqueued] = []
             for chunk in chunks(prepared):
-                answers += in_order(borrowed.run(conn, calls.enqueue_many(chunk)))
+                answers += in_order(chunk, borrowed.run(conn, calls.enqueue_many(chunk)))
             return self._handles(prepared, answers)
 
     def _sending(self, jobs: list[calls.NewJob]) -> "contextlib.AbstractContextManager[list[calls.NewJob]]":

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.checker import Times, check
 from tests.chaos.conftest import Prove
 from tests.chaos.harness import Chaos, hold_for, until
-from tests.chaos.system import ROUND, System
+from tests.chaos.system import GREEDY, ROUND, System
 from tests.notify.slack_server import SlackServer
 from tests.sqs.local import local_sqs
 
@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
 BETWEEN, AWAY = 2.0, 14
 #: Seconds until health must know that the ledger is away: a ping each second or so, and a verdict that holds for 6.
 KNOWN = 10.0
+#: Seconds of grants that a crash of Postgres may cost (docs/rate-limits.md).
+FORGOTTEN = 0.6
 #: Seconds for which what ends is held against what is enqueued.
 PACE = 10.0
 
@@ -81,14 +83,17 @@ def it_keeps_pace(chaos: Chaos) -> None:
 
 
 def nobody_was_let_in_too_often(system: System) -> None:
-    """100 requests in 60 s: from the sending of the first to the answer to the last, whenever the API decided."""
+    """100 requests in 60 s: from the sending of the first to the answer to the last, whenever the API decided.
+
+    A Postgres that is killed forgets what was granted in its last 0.6 s: the limiter's commits are not waited for.
+    """
     admitted = [(sent, answered) for sent, answered, code in system.asked if code == 200]
     assert len(admitted) > 100, "he was not let in for long enough to tell"
     assert 429 in {code for _, _, code in system.asked}
     most = max(
         sum(1 for sent, answered in admitted if first <= sent and answered < first + 60) for first, _ in admitted
     )
-    assert most <= 100
+    assert most <= 100 + FORGOTTEN / GREEDY
 
 
 def health_said_the_truth(system: System, gone_at: float, back_at: float) -> None:

@@ -219,7 +219,10 @@ def plain(ids: list[UUID], **changes: Any) -> str:
 def test_plain_jobs_are_written_as_enqueue_many_writes_them(conn: Session, policy: dict[str, Any]) -> None:
     quick, usual = ids_in_order(4)[:2], ids_in_order(2)
     answers = rows(conn, PLAIN, plain(quick), 2, json.dumps(policy))
-    assert sorted((each["id"], each["created"]) for each in answers) == [(id, True) for id in sorted(quick)]
+    if "rescue" in policy:  # the way of many
+        assert sorted((each["id"], each["created"]) for each in answers) == [(id, True) for id in sorted(quick)]
+    else:
+        assert answers == [{"id": None, "created": True}], "one for all"
     opts = json.dumps({"policies": [policy]})
     arguments = ['{"n": 1}'] * 2
     query = "SELECT FROM holdfast.enqueue_many(%s, '{q,q}', '{k,k}', %s::jsonb[], opts => %s)"

@@ -56,11 +56,17 @@ _PLAIN = NewJob(UUID(int=0), "", "", "")[5:]
 
 
 class Enqueued(NamedTuple):
-    """The answer for job number `ord` (from 1) of a call: its id, or that of the job which holds its unique key."""
+    """The answer for job number `ord` (from 1) of a call: its id, or that of the job which holds its unique key.
+
+    Where `id` is ALL, it is the answer for all jobs of the call: each was written under its own.
+    """
 
     ord: int
     id: UUID
     created: bool
+
+
+ALL = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +234,7 @@ def _given(values: list[Any]) -> list[Any] | None:
 
 
 def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
-    """Write jobs; the answers by `ord`, those of equal ones in any order: what was created has its caller's id."""
+    """Write jobs; the answers by `ord`, those of equal ones in any order, or one for all: see `in_order`."""
     first = jobs[0]
     if len(jobs) == 1 and first[5:] == _PLAIN:
         parameters = {
@@ -284,8 +290,10 @@ def _as_json(job: NewJob, policy: int) -> str:
     return f'{json.dumps(known, ensure_ascii=False)[:-1]}, "args": {job.args}}}'
 
 
-def _enqueued(ord: int, id: UUID | str, created: bool) -> Enqueued:
+def _enqueued(ord: int, id: UUID | str | None, created: bool) -> Enqueued:
     """Some drivers give a UUID as text, or in a type of their own."""
+    if id is None:
+        return Enqueued(ord, ALL, created)
     return Enqueued(ord, id if type(id) is UUID else UUID(str(id)), created)
 
 

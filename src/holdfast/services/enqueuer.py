@@ -35,8 +35,10 @@ def chunks(jobs: Sequence[calls.NewJob]) -> Iterator[Sequence[calls.NewJob]]:
         start += count
 
 
-def in_order(answers: Sequence[calls.Enqueued]) -> list[calls.Enqueued]:
-    """The answers in the order of the jobs."""
+def in_order(jobs: Sequence[calls.NewJob], answers: Sequence[calls.Enqueued]) -> list[calls.Enqueued]:
+    """The answers for these jobs in their order, one for each; what was created has its caller's id."""
+    if len(answers) == 1 and answers[0].id == calls.ALL:
+        return [calls.Enqueued(place, job.id, True) for place, job in enumerate(jobs, 1)]
     return sorted(answers, key=lambda answer: answer.ord)
 
 
@@ -89,7 +91,7 @@ class Enqueuer:
             # The commit may have happened. The ids are ours, so the same call again doubles nothing.
             answers = await self._ledger.call(call)
         self.ring_for(batch)
-        return in_order(answers)
+        return in_order(batch, answers)
 
     async def idle(self) -> None:
         """Wait until everything is written and rung."""
@@ -122,7 +124,7 @@ class SyncEnqueuer:
             except DatabaseError:
                 # The commit may have happened. The ids are ours, so the same call again doubles nothing.
                 found = self._ledger.call(call)
-            answers += in_order(found)
+            answers += in_order(chunk, found)
             if queues := _bells(chunk):
                 with contextlib.suppress(DatabaseError):  # a bell may be lost: workers poll
                     self._ledger.call(calls.ring(sorted(queues)))

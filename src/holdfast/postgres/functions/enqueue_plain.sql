@@ -1,9 +1,9 @@
 -- Write many jobs that are due now, have no keys, and share one policy: enqueue_many at two thirds of the time.
 -- jobs: an array of {id, queue, kind, args}; expected: how many they are; policy: see enqueue_many.
 --
--- The jobs are read once and written as they are read. Whatever is not quite like that, or was written already, sends all
--- of them the way of many, which knows every rule and says what is wrong. All come back as created, in no order: without
--- keys, what has the caller's id is the caller's.
+-- The jobs are read once and written as they are read: then one row comes back, without an id, for all of them. Whatever
+-- is not quite like that, or was written already, sends all of them the way of many, which knows every rule and says what
+-- is wrong; then each has a row. All come back as created, in no order: without keys, what has the caller's id is his.
 CREATE OR REPLACE FUNCTION holdfast.enqueue_plain(
     jobs json, expected integer, policy jsonb DEFAULT '{}'
 ) RETURNS TABLE (ord integer, id uuid, created boolean)
@@ -16,26 +16,25 @@ DECLARE
     _timeout  double precision := CASE WHEN policy ? 'timeout' THEN (policy ->> 'timeout')::double precision ELSE 3600 END;
     _attempts numeric := coalesce((policy ->> 'max_attempts')::numeric, 5);
     _crashes  numeric := coalesce((policy ->> 'max_crashes')::numeric, 3);
-    _written  uuid[];
+    _written  bigint;
 BEGIN
     IF policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
         AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
         AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0 THEN
-        WITH written AS (
-            INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
-                created_at)
-            SELECT j.id, j.queue, j.kind, j.args, _now, _attempts, _crashes, policy -> 'retry',
-                   make_interval(secs => _timeout), _now
-            FROM json_to_recordset(enqueue_plain.jobs) AS j (id uuid, queue text, kind text, args jsonb)
-            WHERE j.id IS NOT NULL AND length(j.queue) BETWEEN 1 AND 200 AND length(j.kind) BETWEEN 1 AND 200
-              AND jsonb_typeof(j.args) = 'object' AND pg_column_size(j.args) <= 262144
-            ON CONFLICT DO NOTHING
-            RETURNING id
-        )
-        SELECT array_agg(w.id) INTO _written FROM written w;
+        INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
+            created_at)
+        SELECT j.id, j.queue, j.kind, j.args, _now, _attempts, _crashes, policy -> 'retry',
+               make_interval(secs => _timeout), _now
+        FROM json_to_recordset(enqueue_plain.jobs) AS j (id uuid, queue text, kind text, args jsonb)
+        WHERE j.id IS NOT NULL AND length(j.queue) BETWEEN 1 AND 200 AND length(j.kind) BETWEEN 1 AND 200
+          AND jsonb_typeof(j.args) = 'object' AND pg_column_size(j.args) <= 262144
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS _written = ROW_COUNT;
     END IF;
-    IF cardinality(_written) = expected THEN
-        RETURN QUERY SELECT 1, w.id, true FROM unnest(_written) AS w (id);
+    IF _written = expected THEN
+        ord := 1;
+        created := true;
+        RETURN NEXT;
         RETURN;
     END IF;
     RETURN QUERY
