@@ -1,4 +1,4 @@
-"""A bad network between one member of a fleet and Postgres: it loses answers, falls silent, is cut.
+"""A bad network between one member of a fleet and Postgres: it loses answers, falls silent, is cut, is slow.
 
 It listens on a port of the loopback and passes on to Postgres's socket.
 """
@@ -41,6 +41,7 @@ class Proxy:
         self._open.set()
         self._closed = False
         self._deaf = False
+        self._late: Callable[[], float] = lambda: 0.0
         self._watch: tuple[str, Test, bool] | None = None
         self.hit = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -64,6 +65,10 @@ class Proxy:
     def lose_all_answers(self) -> None:
         """What the host says arrives, and it hears nothing."""
         self._deaf = True
+
+    def delay(self, late: Callable[[], float]) -> None:
+        """Everything is late by so many seconds, asked for each piece anew; what follows a piece waits for it."""
+        self._late = late
 
     def heal(self) -> None:
         """What was under way when it fell silent is lost: those connections are cut, new ones pass."""
@@ -115,6 +120,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 self._look(pair, direction, data)
+                threading.Event().wait(self._late())
                 self._open.wait()
                 if direction == "question" or not (pair.mute or self._deaf):
                     target.sendall(data)

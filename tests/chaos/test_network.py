@@ -46,6 +46,25 @@ def test_a_claim_whose_answer_is_lost_is_given_back_without_a_cost(chaos: Chaos,
     prove("the answer of a claim is lost (unknown_after: 15 s)", found, times)
 
 
+def test_a_slow_and_lossy_link_costs_time_and_no_job(chaos: Chaos, proxy: Proxy, prove: Prove) -> None:
+    """20 to 80 ms each way, and one piece in fifty a second late, as it is when a packet has to be sent again."""
+    proxy.delay(lambda: 1.0 if chaos.rng.random() < 0.02 else chaos.rng.uniform(0.02, 0.08))
+    fault_at = time.time()
+    chaos.start(slots=10, dsn=proxy.dsn)
+    chaos.start(slots=2)
+    chaos.submit("innocent", 60, 0.5)
+    chaos.submit("in_thread", 20, 0.3)
+    chaos.submit("paid", 20, 0.2)
+    chaos.all_ended(seconds=120)
+    far = {each.id for each in chaos.members[0].workers()}
+    ran = chaos.value(
+        "SELECT count(*) FROM chaos.history WHERE status = 'succeeded' AND worker_before = ANY (%s)", [*far]
+    )
+    assert ran, "the host behind the slow link did nothing"
+    prove("a slow and lossy link: 40 to 160 ms there and back, 1 s for one in 25", check(chaos), Times(),
+          held=time.time() - fault_at)  # fmt: skip
+
+
 def test_a_host_cut_off_inside_a_claim_loses_it_to_the_others(chaos: Chaos, proxy: Proxy, prove: Prove) -> None:
     (cut_off,) = chaos.start(slots=10, dsn=proxy.dsn)
     (victim,) = cut_off.workers()

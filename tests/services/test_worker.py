@@ -989,12 +989,12 @@ async def test_a_bell_for_another_queue_wakes_nobody(hf: Holdfast, database: str
         await until(lambda: listening(conn, running))
         first = await _gated(hf).enqueue()
         await first.result(timeout=20)
-        asked = running.worker._front_at
+        asked = running.worker._front.looked_at
         conn.execute("SELECT pg_notify('holdfast_bell', 'elsewhere')")
         conn.execute("SELECT pg_notify('holdfast_bell', 'elsewhere')")
         heard_nothing = not running.worker._rung
         assert heard_nothing
-        assert running.worker._front_at == asked
+        assert running.worker._front.looked_at == asked
         assert await (await _gated(hf).enqueue(2)).result(timeout=20) == 2
 
 
@@ -1009,13 +1009,13 @@ async def test_where_the_front_of_the_queue_is_slow_it_is_looked_at_seldom_and_n
     hf: Holdfast, database: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands before the last job that was claimed is seen at the next look at the front, not at the next poll."""
-    monkeypatch.setattr("holdfast.services.worker.front_pause", lambda took, *, quickest: 0.7)
+    monkeypatch.setattr("holdfast.services.front.front_pause", lambda took, *, quickest: 0.7)
     gate.open.set()
     async with working(database, hf, poll=60) as running:
         assert await (await _gated(hf).enqueue(1)).result(timeout=20) == 1
-        at = running.worker._front_at
+        at = running.worker._front.looked_at
         assert await (await _gated(hf).options(priority=-5).enqueue(2)).result(timeout=10) == 2
-        assert running.worker._front_at >= at + 0.7
+        assert running.worker._front.looked_at >= at + 0.7
 
 
 # Start and stop

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -23,7 +22,7 @@ from uuid import UUID
 from holdfast.core.bell import BellRoutes
 from holdfast.core.kind import CANARY, Kind
 from holdfast.core.lease import LeaseTimings, Trust
-from holdfast.core.pacing import front_pause, most_to_ask, plan_claim
+from holdfast.core.pacing import most_to_ask, plan_claim
 from holdfast.errors import ConfigurationError, DatabaseError, WorkerGone
 from holdfast.events import (
     JobFailed,
@@ -45,6 +44,7 @@ from holdfast.services.beat import Beat
 from holdfast.services.canary import canary_kind
 from holdfast.services.deadlines import Deadlines
 from holdfast.services.ears import Ears
+from holdfast.services.front import Front, place
 from holdfast.services.isolation import Isolation
 from holdfast.services.job_counts import JobCounts
 from holdfast.services.periodic import Periodic
@@ -151,10 +151,7 @@ class Worker:
         self._leaving = False
         self._rung = True
         self._ledger_answers = True
-        self._floor: calls.Floor | None = None
-        self._front_at = float("-inf")
-        self._front_pause = 0.0
-        self._quickest_claim = float("inf")
+        self._front = Front()
         self._front_timer: asyncio.TimerHandle | None = None
         self._loop_lag = 0.0
         self._loop_turns = 0
@@ -332,25 +329,21 @@ class Worker:
         return self._free_slots() + self._ahead.most - len(self._ahead)
 
     async def _claim(self, ask: int) -> int:
-        """Claim behind the floor; from the front about each second, and before we believe that there is no more.
+        """Claim where the last claim ended, or at the front of the queue (front.py); how many jobs it brought.
 
-        Where the front is slow, both are rarer. Returns how many jobs it brought. Each answer's jobs begin at once: a
-        beat must not find a lease that came with the first answer unknown because the second is late.
+        Each answer's jobs begin at once: a beat must not find a lease that came with the first answer unknown because
+        the second is late.
         """
-        since = time.monotonic() - self._front_at
-        floor = self._floor if since < max(1.0, self._front_pause) else None
+        floor = self._front.begin()
         jobs = await self._claim_and_begin(ask, floor)
         if len(jobs) < ask and floor is not None:
-            if since < self._front_pause:
-                self._look_at_the_front_in(self._front_pause - since)
+            if wait := self._front.wait():
+                self._look_at_the_front_in(wait)
             else:
                 # What the first call brought runs already, whatever becomes of the second.
                 with contextlib.suppress(DatabaseError):
                     jobs += await self._claim_and_begin(ask - len(jobs), None)
-        if len(jobs) >= ask or self._front_pause > 0:
-            self._floor = _behind(jobs) or self._floor
-        else:
-            self._floor = None
+        self._front.go_on_behind(jobs, is_full=len(jobs) >= ask)
         return len(jobs)
 
     def _look_at_the_front_in(self, seconds: float) -> None:
@@ -364,11 +357,8 @@ class Worker:
     async def _claim_and_begin(self, ask: int, floor: calls.Floor | None) -> list[calls.Claimed]:
         call = calls.claim(self._id, self._settings.queues, self._kind_names(), ask, floor)
         asked_at = time.monotonic()
-        jobs = sorted(await self._ledger.call(call), key=_place)
-        took = time.monotonic() - asked_at
-        self._quickest_claim = min(self._quickest_claim, took)
-        if floor is None:
-            self._front_at, self._front_pause = asked_at, front_pause(took, quickest=self._quickest_claim)
+        jobs = sorted(await self._ledger.call(call), key=place)
+        took = self._front.answered(floor, asked_at)
         self._ahead.answered(took)
         self._sinks.emit(JobsClaimed(tuple((job.queue, job.kind) for job in jobs), took))
         may_begin = self._watchdog.trust is Trust.HEALTHY and not self._gone
@@ -653,18 +643,6 @@ class Worker:
                 why = f"handler of job {stubborn[0]} ignores its cancellation" if stubborn else "event loop was blocked"
                 self._sinks.emit(WorkerCondemned(self._id, why, round(self._loop_lag, 1)))
                 self.drain()
-
-
-def _place(job: calls.Claimed) -> tuple[int, datetime, UUID]:
-    """Where a job stands in the ledger's order."""
-    return job.priority, job.run_at, job.id
-
-
-def _behind(jobs: Sequence[calls.Claimed]) -> calls.Floor | None:
-    """Behind the last of them that stands in the ledger's order: those with keys wait in lines of their own."""
-    plain = (job for job in jobs if job.group_key is None and job.limit_key is None)
-    last = max(plain, key=_place, default=None)
-    return None if last is None else calls.Floor(last.priority, last.run_at, last.id)
 
 
 def _summary(stored: str) -> str:
