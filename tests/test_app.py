@@ -217,6 +217,14 @@ async def test_a_transaction_that_fails_is_told_and_the_same_jobs_may_be_given_a
     assert len(jobs(conn)) == 3_500
 
 
+async def test_a_unique_job_with_the_nil_id_is_the_answer_for_itself_alone(hf: Holdfast) -> None:
+    kind = mail_kind(hf)
+    nil = UUID(int=0)
+    await kind.options(id=nil, unique_key="once").enqueue("ann")
+    second = await kind.options(unique_key="once").enqueue("ann")
+    assert (second.id, second.created) == (nil, False)
+
+
 async def test_no_jobs_are_no_trouble(hf: Holdfast) -> None:
     assert await hf.enqueue_many([]) == []
     assert hf.enqueue_many_sync([]) == []

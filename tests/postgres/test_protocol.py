@@ -207,6 +207,14 @@ def plain(ids: list[UUID], **changes: Any) -> str:
     return json.dumps([{"id": str(id), "queue": "q", "kind": "k", "args": {"n": 1}, **changes} for id in ids])
 
 
+def test_plain_jobs_of_which_some_were_there_are_answered_in_their_places(conn: Session) -> None:
+    ids = ids_in_order(20)
+    rows(conn, PLAIN, plain(ids[::2]), 10, "{}")
+    again = ids[::-1]
+    answers = rows(conn, PLAIN.replace("SELECT id", "SELECT ord, id"), plain(again), 20, "{}")
+    assert {each["ord"]: each["id"] for each in answers} == dict(enumerate(again, 1))
+
+
 @pytest.mark.parametrize(
     "policy",
     [

@@ -234,7 +234,7 @@ def _given(values: list[Any]) -> list[Any] | None:
 
 
 def enqueue_many(jobs: Sequence[NewJob]) -> Call[Enqueued]:
-    """Write jobs; the answers by `ord`, those of equal ones in any order, or one for all: see `in_order`."""
+    """Write jobs; the answers by `ord`, or one for all: see `in_order`."""
     first = jobs[0]
     if len(jobs) == 1 and first[5:] == _PLAIN:
         parameters = {

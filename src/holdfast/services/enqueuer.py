@@ -36,8 +36,11 @@ def chunks(jobs: Sequence[calls.NewJob]) -> Iterator[Sequence[calls.NewJob]]:
 
 
 def in_order(jobs: Sequence[calls.NewJob], answers: Sequence[calls.Enqueued]) -> list[calls.Enqueued]:
-    """The answers for these jobs in their order, one for each; what was created has its caller's id."""
-    if len(answers) == 1 and answers[0].id == calls.ALL:
+    """The answers for these jobs in their order, one for each; what was created has its caller's id.
+
+    ALL is told by what it is, not by its value: a job may have the nil UUID.
+    """
+    if len(answers) == 1 and answers[0].id is calls.ALL:
         return [calls.Enqueued(place, job.id, True) for place, job in enumerate(jobs, 1)]
     return sorted(answers, key=lambda answer: answer.ord)
 

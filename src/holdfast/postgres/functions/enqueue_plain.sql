@@ -3,7 +3,8 @@
 --
 -- The jobs are read once and written as they are read: then one row comes back, without an id, for all of them. Whatever
 -- is not quite like that, or was written already, sends all of them the way of many, which knows every rule and says what
--- is wrong; then each has a row. All come back as created, in no order: without keys, what has the caller's id is his.
+-- is wrong; then each has a row with its place, `ord`. All come back as created: without keys, what has the caller's id is
+-- his.
 CREATE OR REPLACE FUNCTION holdfast.enqueue_plain(
     jobs json, expected integer, policy jsonb DEFAULT '{}'
 ) RETURNS TABLE (ord integer, id uuid, created boolean)
@@ -38,7 +39,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT 1, e.id, e.created
+    SELECT e.ord, e.id, e.created
     FROM (
         SELECT array_agg(j.id) AS ids, array_agg(j.queue) AS queues, array_agg(j.kind) AS kinds,
                array_agg(j.args) AS args

@@ -183,7 +183,8 @@ $function$;
 --
 -- The jobs are read once and written as they are read: then one row comes back, without an id, for all of them. Whatever
 -- is not quite like that, or was written already, sends all of them the way of many, which knows every rule and says what
--- is wrong; then each has a row. All come back as created, in no order: without keys, what has the caller's id is his.
+-- is wrong; then each has a row with its place, `ord`. All come back as created: without keys, what has the caller's id is
+-- his.
 CREATE OR REPLACE FUNCTION holdfast.enqueue_plain(
     jobs json, expected integer, policy jsonb DEFAULT '{}'
 ) RETURNS TABLE (ord integer, id uuid, created boolean)
@@ -218,7 +219,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT 1, e.id, e.created
+    SELECT e.ord, e.id, e.created
     FROM (
         SELECT array_agg(j.id) AS ids, array_agg(j.queue) AS queues, array_agg(j.kind) AS kinds,
                array_agg(j.args) AS args
@@ -1502,6 +1503,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', 'ca9b2a9dfe61bea4590dd15c57c523d403dc2aa0f0c477b0c73c71a676e66111');
+    VALUES (3, '003_protocol_functions', '43c4b550d61d35ae6301c9d1b43f45f3c9f171d5a6440aca7095bcfd4e8f5673');
 END
 $holdfast$;
