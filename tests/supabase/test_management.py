@@ -173,6 +173,24 @@ def test_records_that_are_none_are_told_as_such(api_server: ManagementServer) ->
         read_status(api(api_server))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"null",
+        b"17",
+        b'"text"',
+        b"[null]",
+        b"{}",
+        b'[{"db_host": "h", "db_port": 1e400, "db_user": "u", "db_name": "n"}]',
+    ],
+    ids=bytes.decode,
+)
+def test_what_names_no_pooler_is_told_as_such(api_server: ManagementServer, content: bytes) -> None:
+    api_server.misbehave.append(lambda handler: handler.raw(200, content, "application/json"))
+    with pytest.raises(DatabaseUnavailable, match="names no pooler"):
+        api(api_server).pooler()
+
+
 def test_json_that_is_nested_without_end_is_no_json(api_server: ManagementServer) -> None:
     api_server.misbehave.append(lambda handler: handler.raw(201, b"[" * 100_000, "application/json"))
     with pytest.raises(DatabaseUnavailable, match="not with JSON"):

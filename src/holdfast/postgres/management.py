@@ -81,12 +81,12 @@ class ManagementApi:
     def pooler(self) -> Pooler:
         """Where the project's pooler listens. Nobody can guess its host."""
         found = self._ask("GET", "/config/database/pooler", None, READ_LIMIT, tries=1)
-        known = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else [found]
+        known = [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, dict)]
         known.sort(key=lambda each: each.get("database_type") != "PRIMARY")
         try:
             first = known[0]
             return Pooler(str(first["db_host"]), int(first["db_port"]), str(first["db_user"]), str(first["db_name"]))
-        except (IndexError, KeyError, TypeError, ValueError):
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError):
             raise DatabaseUnavailable(f"{self.where} names no pooler for this project") from None
 
     def close(self) -> None:
