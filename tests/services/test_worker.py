@@ -738,6 +738,23 @@ async def test_what_a_claim_brought_is_known_while_the_worker_asks_whether_there
     assert [support.events(conn, each) for each in ids] == [[], [], []]
 
 
+async def test_a_look_at_the_front_whose_answer_is_lost_is_repeated_without_waiting_for_the_next_poll(
+    hf: Holdfast, relay: Relay, conn: Session, gate: Gate
+) -> None:
+    gate.open.set()
+    async with working(relay.dsn, hf, batch=2, slots=4, poll=60) as running:
+        await until(lambda: listening(conn, running))
+        await (await _gated(hf).enqueue()).result(timeout=20)
+        ids = [support.enqueue(conn, kind="gated") for _ in range(3)]
+        asking = relay.keep_back(b"holdfast.claim(", after=2)  # two, the third behind them, and then the front
+        conn.execute("SELECT pg_notify('holdfast_bell', 'default')")
+        await until(lambda: {support.job(conn, each)["status"] for each in ids} == {"succeeded"})
+        await until(asking.reached.is_set)
+        urgent = support.enqueue(conn, kind="gated", priority=-5)
+        await relay.cut("holdfast worker")
+        await until(lambda: support.job(conn, urgent)["status"] == "succeeded", seconds=15)
+
+
 async def test_a_claim_that_could_not_be_sent_is_repeated_without_waiting_for_the_next_bell(
     hf: Holdfast, relay: Relay, conn: Session, gate: Gate
 ) -> None:

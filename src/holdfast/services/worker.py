@@ -341,8 +341,10 @@ class Worker:
                 self._look_at_the_front_in(wait)
             else:
                 # What the first call brought runs already, whatever becomes of the second.
-                with contextlib.suppress(DatabaseError):
+                try:
                     jobs += await self._claim_and_begin(ask - len(jobs), None)
+                except DatabaseError:
+                    self._ring()  # the front was not seen: it is not left to the next poll
         self._front.go_on_behind(jobs, is_full=len(jobs) >= ask)
         return len(jobs)
 
