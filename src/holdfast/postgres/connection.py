@@ -24,6 +24,7 @@ from holdfast.errors import (
     WorkerGone,
 )
 from holdfast.postgres.dsn import is_pooled, is_rest, note_pooled, shown
+from holdfast.postgres.hosts import hosts_in_turn, note_host
 
 CONNECT_TIMEOUT = 5
 
@@ -118,13 +119,14 @@ def connect_sync(dsn: str, *, application_name: str, statement_timeout: float | 
     def given() -> dict[str, Any]:
         return parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
 
-    with translated(dsn):
+    with translated(dsn), hosts_in_turn(dsn) as hosts:
         try:
-            connection = BlockingConnection.connect(dsn, **given())
+            connection = BlockingConnection.connect(dsn, **given(), **hosts)
         except psycopg.OperationalError as error:
             if not _is_poolers_refusal(dsn, error):
                 raise
-            connection = BlockingConnection.connect(dsn, **given())
+            connection = BlockingConnection.connect(dsn, **given(), **hosts)
+        note_host(dsn, connection.info.host, connection.info.port)
         if not is_pooled(dsn):
             connection.until = time.monotonic() + CONNECT_TIMEOUT
             _compare(dsn, connection, connection.execute(_PID).fetchone())
@@ -138,13 +140,14 @@ async def connect_async(dsn: str, *, application_name: str, statement_timeout: f
     def given() -> dict[str, Any]:
         return parameters(dsn, application_name=application_name, statement_timeout=statement_timeout)
 
-    with translated(dsn):
+    with translated(dsn), hosts_in_turn(dsn) as hosts:
         try:
-            connection = await PromptConnection.connect(dsn, **given())
+            connection = await PromptConnection.connect(dsn, **given(), **hosts)
         except psycopg.OperationalError as error:
             if not _is_poolers_refusal(dsn, error):
                 raise
-            connection = await PromptConnection.connect(dsn, **given())
+            connection = await PromptConnection.connect(dsn, **given(), **hosts)
+        note_host(dsn, connection.info.host, connection.info.port)
         if not is_pooled(dsn):
             try:
                 cursor = await connection.execute(_PID)
