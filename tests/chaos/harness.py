@@ -156,6 +156,12 @@ class Chaos:
                 self._conn = None
                 hold_for(0.1)
 
+    def forget_connection(self) -> None:
+        """The server behind it stands still, and would be waited for."""
+        if self._conn is not None:
+            self._conn.pgconn.finish()
+            self._conn = None
+
     def value(self, query: LiteralString, *params: Any) -> Any:
         (row,) = self.ask(query, *params)
         (only,) = row.values()

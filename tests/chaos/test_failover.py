@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from holdfast.errors import JobNotFound
 from holdfast.postgres.migrate import migrate_up
 from tests.chaos.checker import Times, check
 from tests.chaos.conftest import Prove, chaos_on
-from tests.chaos.harness import Chaos, until
+from tests.chaos.harness import Chaos, send, until
 from tests.chaos.tcp import SETTINGS, TcpPostgres, loopback, standby_of
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
@@ -96,6 +97,25 @@ def test_a_synchronous_standby_takes_over_and_nothing_is_lost(pair: Pair, chaos:
     times = Times()
     times.recovered(chaos, fault_at, over_at)
     prove("fail-over to a synchronous standby", check(chaos), times, held=over_at - fault_at)
+
+
+def test_a_primary_that_falls_silent_is_left_for_the_standby(pair: Pair, chaos: Chaos, prove: Prove) -> None:
+    """Its host takes connections, and nobody answers: nothing is refused, and whoever waits, waits in vain."""
+    pair.make_synchronous()
+    chaos.start(2, slots=10)
+    chaos.submit("innocent", 150, 0.5)
+    chaos.submit("paid", 20, 0.2)
+    chaos.busy()
+    fault_at = time.time()
+    send(signal.SIGSTOP, *pair.primary._processes())
+    chaos.forget_connection()
+    pair.standby.promote()
+    over_at = time.time()
+    until(lambda: chaos.value("SELECT NOT pg_is_in_recovery()"), "the standby is the primary")
+    chaos.all_ended(seconds=100)
+    times = Times()
+    times.recovered(chaos, fault_at, over_at)
+    prove("fail-over from a primary that is silent", check(chaos), times, held=over_at - fault_at)
 
 
 def test_what_an_asynchronous_standby_had_not_received_is_lost_and_said(pair: Pair, chaos: Chaos, prove: Prove) -> None:

@@ -78,3 +78,15 @@ def test_slow_once_is_a_hiccup_and_slow_twice_a_reason(clock: Clock, look: Calla
     assert mine.begin() is None
     look(mine, 0.002)
     assert mine.wait() == 0, "the snapshot is gone"
+
+
+def test_where_all_claims_have_become_slow_the_front_is_looked_at_each_second_again(clock: Clock) -> None:
+    mine = Front()
+    looked_at = []
+    for n, took in enumerate([0.002, *[0.6] * 60]):
+        floor, asked_at = mine.begin(), clock.now
+        looked_at += [asked_at] if floor is None else []
+        clock.now += took
+        mine.answered(floor, asked_at)
+        mine.go_on_behind([claimed(n)], is_full=True)
+    assert looked_at[-1] - looked_at[-2] == pytest.approx(1.2)

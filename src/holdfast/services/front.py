@@ -15,6 +15,9 @@ from holdfast.postgres.calls import Claimed, Floor
 
 #: Seconds after which a claim begins at the front, in any case.
 EVERY = 1.0
+#: How much slower the quickest claim may have been, with each that does not begin at the front: where all are slow by
+#: now (the network, large arguments), the front is not to blame.
+FORGETS = 1.25
 
 
 class Front:
@@ -33,7 +36,7 @@ class Front:
     def answered(self, floor: Floor | None, asked_at: float) -> float:
         """A claim that was asked for then has its answer; how long that took. Slow once is no reason: twice is."""
         took = time.monotonic() - asked_at
-        self._quickest = min(self._quickest, took)
+        self._quickest = min(self._quickest * (1 if floor is None else FORGETS), took)
         if floor is None:
             self.looked_at, self._pause = asked_at, front_pause(min(took, self._took), quickest=self._quickest)
             self._took = took
