@@ -77,6 +77,7 @@ def test_a_host_is_cut_off_for_long(
 def _cut_off(chaos: Chaos, hosts: list[Host], prove: Prove, way: str, seconds: int) -> None:
     assert isinstance(chaos.server, TcpPostgres)
     first, second = (chaos.start(slots=10, dsn=chaos.server.tcp, prefix=host.prefix)[0] for host in hosts)
+    chaos.submit("innocent", 12, 4.0)  # they would run on behind the cut, if nobody stopped them
     chaos.submit("innocent", 60 + 20 * seconds, 0.5)
     chaos.submit("in_thread", 40, 0.3)
     chaos.submit("paid", 30, 0.2)
