@@ -120,7 +120,9 @@ def results(seen: list[int], rate: float, bare_rate: float) -> list[Result]:
 
 def _judged(name: str, ratio: float, target: float, more: str) -> Result:
     verdict = "met" if ratio >= target else "missed"
-    return Result(name, verdict, f"{shown(ratio)} times; {more}", f"at least {shown(target)}", {"rounds": 1})
+    return Result(
+        name, verdict, f"{shown(ratio)} times; {more}", f"at least {shown(target)}", {"rounds": 1, "judged": [ratio]}
+    )
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ OTHERS = "| system | lost | stuck | goes on | all done | at once | twice | resta
 
 def page(known: Mapping[str, Any]) -> str:
     """The page: who takes part, a table for each fault, and what to make of it."""
-    parts = [HEAD.format(wait=known["wait"], **known["machine"]), _short(known), WHO]
+    parts = [HEAD.format(wait=known["wait"], **known["machine"]), f"\n## In short\n\n{short(known)}", WHO]
     for title, system in sorted(known["systems"].items(), key=_order):
         parts.append(f"| {title} | {system['version']} | {system['said']} |\n")
     parts += [_fault(fault, cells, known["wait"]) for fault, cells in known["cells"].items()]
@@ -64,7 +64,7 @@ def _order(item: tuple[str, Any]) -> tuple[bool, str]:
     return (not item[0].startswith("Holdfast"), item[0])
 
 
-def _short(known: Mapping[str, Any]) -> str:
+def short(known: Mapping[str, Any]) -> str:
     """The one table for those who read one."""
     lines = []
     for title, _ in sorted(known["systems"].items(), key=_order):
@@ -80,7 +80,7 @@ def _short(known: Mapping[str, Any]) -> str:
                 str(sum(each.restarts for each in away)),
             )
         )  # fmt: skip
-    return f"\n## In short\n\n{SHORT}|\n{''.join(lines)}"
+    return f"{SHORT}|\n{''.join(lines)}"
 
 
 def _with(of: Mapping[str, Worst], fault: str, shown: Callable[[Worst], str]) -> str:

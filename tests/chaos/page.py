@@ -1,10 +1,13 @@
-"""Writes docs/why/proof.md from docs/proof.json: `python -m tests.chaos.page`."""
+"""Writes docs/why/proof.md from docs/proof.json and docs/peers.json: `python -m tests.chaos.page`."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from bench.faults.page import short
 from tests.chaos.proof import FILE
+
+PEERS = FILE.with_name("peers.json")
 
 PAGE = Path(__file__).parents[2] / "docs" / "why" / "proof.md"
 HEAD = """# What happens when it breaks
@@ -35,16 +38,24 @@ DEFAULT = """
 
 25 s of silence, a beat each 5 s: what a user has who sets nothing.
 """
+BESIDE = """
+## Beside its peers
+
+Some of these faults, and others with their own settings and told to be quick, measured by `./bench/run faults`. What
+each column means, and all of it: [the same faults, beside its peers](proof-peers.md).
+
+"""
 COLUMNS = "| fault | jobs | it lasts | detected | running again | lost | false rescues | fenced | overlaps | |\n"
 LINE = "|---|---|---|---|---|---|---|---|---|---|\n"
 MARK = " (default timings)"
 
 
-def page(known: dict[str, Any]) -> str:
-    """Two tables, a line for each fault."""
+def page(known: dict[str, Any], peers: dict[str, Any]) -> str:
+    """Two tables, a line for each fault, and what others did in some of them."""
     default = [row for row in known["faults"] if row["fault"].endswith(MARK)]
     quick = [row for row in known["faults"] if not row["fault"].endswith(MARK)]
-    return HEAD + QUICK.format(**known["seconds"]) + _table(quick) + DEFAULT + _table(default)
+    ours = HEAD + QUICK.format(**known["seconds"]) + _table(quick) + DEFAULT + _table(default)
+    return ours + BESIDE + short(peers)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -69,4 +80,4 @@ def _spread(times: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(json.loads(FILE.read_text())))
+    PAGE.write_text(page(json.loads(FILE.read_text()), json.loads(PEERS.read_text())))
