@@ -8,6 +8,7 @@ the one that takes writes; else the order is the caller's wish, and the second p
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from holdfast.postgres.dsn import is_rest, parse
 
@@ -17,7 +18,7 @@ _passed: dict[str, int] = {}
 
 
 @contextmanager
-def hosts_in_turn(dsn: str) -> Iterator[dict[str, str]]:
+def hosts_in_turn(dsn: str) -> Iterator[dict[str, Any]]:
     """The hosts in the order to ask them in, as the driver takes them; empty where there is one.
 
     Whoever fails inside, or is cancelled, has the next one asked first from then on.
