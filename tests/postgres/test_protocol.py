@@ -383,6 +383,13 @@ def test_a_worker_that_is_gone_or_unknown_cannot_claim(conn: Session) -> None:
         assert caught.value.sqlstate == "HF001"
 
 
+def test_a_claim_without_a_number_takes_none(conn: Session) -> None:
+    enqueue(conn, queue="default", kind="work")
+    me = register(conn)
+    asked = "SELECT FROM holdfast.claim(%s, '{default}', '{work}', %s)"
+    assert [len(rows(conn, asked, me, number)) for number in (None, 5)] == [0, 1]
+
+
 def test_a_claim_that_finds_no_job_writes_nothing(conn: Session) -> None:
     me = register(conn)
     # That somebody asks for a queue's jobs is noted once a second.

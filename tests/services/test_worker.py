@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -989,6 +989,17 @@ async def test_a_bell_wakes_an_idle_worker(hf: Holdfast, database: str, conn: Se
             assert await (await _gated(hf).enqueue(n)).result(timeout=20) == n
         assert _gated(hf).enqueue_sync(7).created
         await until(lambda: len(gate.passed) == 4)
+
+
+async def test_a_job_for_a_time_that_has_passed_is_rung_for(
+    hf: Holdfast, database: str, conn: Session, gate: Gate
+) -> None:
+    gate.open.set()
+    async with working(database, hf, poll=60) as running:
+        await until(lambda: listening(conn, running))
+        await (await _gated(hf).enqueue()).result(timeout=20)
+        late = _gated(hf).options(run_at=datetime.now(UTC) - timedelta(hours=1))
+        assert await (await late.enqueue(2)).result(timeout=10) == 2
 
 
 async def test_polling_finds_jobs_that_nobody_rang_for(hf: Holdfast, database: str, conn: Session, gate: Gate) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from holdfast.core.batches import first_batch
 from holdfast.core.bell import Bell
@@ -168,5 +169,7 @@ class _Coalescer:
 
 
 def _bells(jobs: Sequence[calls.NewJob]) -> dict[str, Bell]:
-    """By queue, one for all its jobs that are due."""
-    return {job.queue: Bell(job.queue, job.traceparent) for job in jobs if not job.delay and job.run_at is None}
+    """By queue, one for all its jobs that are due; a bell too many costs a look."""
+    now = datetime.now(UTC)
+    due = (job for job in jobs if not job.delay and (job.run_at is None or job.run_at <= now))
+    return {job.queue: Bell(job.queue, job.traceparent) for job in due}

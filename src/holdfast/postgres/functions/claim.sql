@@ -41,7 +41,7 @@ DECLARE
     _lives      boolean;
     _open       text[];
     _limited    boolean;
-    _wanted     integer := max_jobs;
+    _wanted     integer := coalesce(max_jobs, 0);
     _floor_p    smallint := coalesce((opts #>> '{floor,priority}')::smallint, -32768);
     _floor_r    timestamptz := coalesce((opts #>> '{floor,run_at}')::timestamptz, '-infinity');
     _floor_i    uuid := coalesce((opts #>> '{floor,id}')::uuid, '00000000-0000-0000-0000-000000000000');

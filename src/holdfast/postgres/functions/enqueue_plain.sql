@@ -19,7 +19,7 @@ DECLARE
     _crashes  numeric := coalesce((policy ->> 'max_crashes')::numeric, 3);
     _written  bigint;
 BEGIN
-    IF policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
+    IF json_array_length(jobs) = expected AND policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
         AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
         AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0 THEN
         INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,

@@ -199,7 +199,7 @@ DECLARE
     _crashes  numeric := coalesce((policy ->> 'max_crashes')::numeric, 3);
     _written  bigint;
 BEGIN
-    IF policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
+    IF json_array_length(jobs) = expected AND policy - ARRAY['timeout', 'max_attempts', 'max_crashes', 'retry'] = '{}'
         AND (_timeout IS NULL OR (_timeout > 0 AND _timeout <= 31622400))
         AND _attempts BETWEEN 1 AND 1000000 AND _crashes BETWEEN 1 AND 1000000 AND scale(_attempts) + scale(_crashes) = 0 THEN
         INSERT INTO holdfast.jobs (id, queue, kind, args, run_at, max_attempts, max_crashes, retry_policy, timeout,
@@ -694,7 +694,7 @@ DECLARE
     _lives      boolean;
     _open       text[];
     _limited    boolean;
-    _wanted     integer := max_jobs;
+    _wanted     integer := coalesce(max_jobs, 0);
     _floor_p    smallint := coalesce((opts #>> '{floor,priority}')::smallint, -32768);
     _floor_r    timestamptz := coalesce((opts #>> '{floor,run_at}')::timestamptz, '-infinity');
     _floor_i    uuid := coalesce((opts #>> '{floor,id}')::uuid, '00000000-0000-0000-0000-000000000000');
@@ -1503,6 +1503,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (3, '003_protocol_functions', '43c4b550d61d35ae6301c9d1b43f45f3c9f171d5a6440aca7095bcfd4e8f5673');
+    VALUES (3, '003_protocol_functions', '8aba05ca5dec412f5efea075a930ae65e973b06c9f85934edbe98a8cd6fa038b');
 END
 $holdfast$;
