@@ -63,6 +63,16 @@ def test_one_is_shown_with_who_was_told_taken_on_and_silenced(database: str, con
     assert (over.code, "is over already" in over.out) == (1, True)
 
 
+def test_the_id_that_the_list_shows_is_taken(database: str, conn: Session, tmp_path: Path) -> None:
+    id, title = "01a21413-c95b-7e68-8234-44e3989787d9", "orders-dlq cannot be looked at"
+    change = {"id": id, "action": "open", "kind": telling.BLIND, "key": "orders-dlq", "title": title, "arrivals": 1}
+    conn.execute("SELECT holdfast.record_incidents(%s::jsonb, '{log}')", (json.dumps([{**change, "content": {}}]),))
+    shown = incidents(database, tmp_path, "list").out.splitlines()[1].split()[0]
+    assert id in incidents(database, tmp_path, "show", shown).out
+    assert "is acknowledged" in incidents(database, tmp_path, "ack", shown.upper()).out
+    assert "is silenced" in incidents(database, tmp_path, "silence", shown, "--for", "2h").out
+
+
 def test_what_cannot_be_meant_is_refused_with_the_way_out(database: str, conn: Session, tmp_path: Path) -> None:
     write(conn, "open", telling.BLIND)
     write(conn, "open", telling.COUNTED)

@@ -150,9 +150,9 @@ def whoever() -> str:
 
 
 def _find(ledger: SyncLedger, wanted: str) -> IncidentLine:
-    found = [
-        each for each in ledger.call(list_incidents(_STATES, wanted.lower(), 3)) if str(each.id).startswith(wanted)
-    ]
+    part = wanted.lower()
+    listed = ledger.call(list_incidents(_STATES, part, 3))  # those of a kind that is called so too, which is not asked
+    found = [each for each in listed if str(each.id).startswith(part) or str(each.id).endswith(part)]
     if not found:
         raise ConfigurationError(
             f"no incident has an id that begins or ends with {wanted!r}; see: holdfast incidents list --all"
