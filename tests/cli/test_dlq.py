@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.command import Answer
+from tests.cli.command import Answer, eventually, running
 from tests.cli.command import holdfast_here as holdfast
 from tests.postgres.test_redrives import dead, note
 from tests.support import Session, claim_one, clock, job, register, row, rows, settle
@@ -111,3 +111,25 @@ def test_the_queues_that_are_looked_at_are_listed_with_the_time_to_loss(
     assert "dlq      observe  1         just now   in 1" in out
     assert "blind for 0 s: it hangs" in out
     assert printed(dlq(database, tmp_path, "queues", "--json"))["queues"][0]["messages"] == 1
+
+
+def test_watch_prints_each_letter_that_is_found_once_and_none_that_was_there_before(
+    database: str, conn: Session, tmp_path: Path
+) -> None:
+    def fill(key: str, letters: int, age: str) -> None:
+        conn.execute(
+            "INSERT INTO holdfast.dead_letters (id, source, queue, key, kind, fingerprint, first_seen_at, last_seen_at)"
+            " SELECT gen_random_uuid(), 'job', 'default', %s || n, %s, 'f', t.at, t.at"
+            " FROM generate_series(1, %s) n, (SELECT holdfast.clock() - %s::interval AS at) t",
+            (key, key, letters, age),
+        )
+
+    fill("before", 1500, "1 hour")
+    with running("dlq", "watch", "--every", "0.2s", cwd=tmp_path, DATABASE_URL=database) as watch:
+        watch.says("1,500 dead letters are there")
+        conn.execute("DELETE FROM holdfast.dead_letters WHERE key < 'before7'")
+        fill("after", 1200, "0")
+        eventually(lambda: watch.text.count("after") >= 1200, watch.explain)
+        fill("last", 1, "0")
+        watch.says("last")
+    assert (watch.text.count("after"), watch.text.count("before")) == (1200, 0)

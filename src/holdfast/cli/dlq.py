@@ -1,7 +1,10 @@
 """`holdfast dlq`: dead letters, jobs and messages alike: look at them, send them again, discard them."""
 
 import json
+import sys
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -19,12 +22,16 @@ from holdfast.postgres.dead_letters import list_dead_letter_queues
 from holdfast.postgres.ledger import SyncLedger
 from holdfast.postgres.redrives import (
     LetterFilter,
+    LetterLine,
     LetterPage,
     letter_groups,
     letter_history,
     list_letters,
     show_letter,
 )
+
+#: `watch`: letters of one look; seconds for which a letter may be found before it can be read.
+MOST, LATE = 100_000, 60.0
 
 dlq = typer.Typer(help="Dead letters, jobs and messages: look, send again, discard.", no_args_is_help=True)
 
@@ -135,15 +142,26 @@ def watch(
 ) -> None:
     """Print dead letters as they are found, until interrupted; with --json one object a line."""
     with open_ledger(database_url, data_dir) as ledger:
-        seen = {letter.id for letter in ledger.call(list_letters(LetterFilter(), 1000))}
+        looked_at = ledger.one(reads.ping()).clock
+        seen = {letter.id for letter in _found_since(ledger, looked_at, looked_at)}
         if not as_json:
-            show(f"{len(seen):,} dead letters are there; waiting for more, Ctrl-C ends it")
+            there = sum(group.letters for group in ledger.call(letter_groups(LetterFilter())))
+            show(f"{there:,} dead letters are there; waiting for more, Ctrl-C ends it")
         while True:
             time.sleep(max(5.0 if every is None else every, 0.2))
-            for letter in reversed(ledger.call(list_letters(LetterFilter(), 1000))):
+            now = ledger.one(reads.ping()).clock
+            found = _found_since(ledger, looked_at, now)
+            for letter in reversed(found):
                 if letter.id not in seen:
-                    seen.add(letter.id)
                     _tell(letter.id, letter.first_seen_at, letter.kind, letter.cause, letter.queue, as_json=as_json)
+            if len(found) == MOST:
+                print(f"more than {MOST:,} were found at once; all of them: holdfast dlq groups", file=sys.stderr)
+            seen, looked_at = {letter.id for letter in found}, now
+
+
+def _found_since(ledger: SyncLedger, since: datetime, now: datetime) -> Sequence[LetterLine]:
+    """Those of earlier looks too, within `LATE`: what was found before may be committed after."""
+    return ledger.call(list_letters(LetterFilter(newer=max((now - since).total_seconds(), 0.0) + LATE), MOST))
 
 
 def _tell(*facts: object, as_json: bool) -> None:
