@@ -127,6 +127,21 @@ def test_a_retried_job_is_gone_and_dies_again_as_a_new_letter(conn: Session) -> 
     assert [letter["gone_at"] is None for letter in letters(conn)] == [False, True]
 
 
+def test_of_more_letters_than_are_seen_after_at_a_time_all_are_in_turn(conn: Session) -> None:
+    worker = register(conn)
+    ids = [dies(conn, worker=worker, fingerprint=f"cause {number}") for number in range(5)]
+    advance(conn, LATER)
+    collect(conn)
+    retry(conn, ids[3], ids[4])
+    for _ in range(3):
+        conn.execute("SELECT holdfast.collect_dead_jobs(2)")
+    gone = {letter["job_id"] for letter in letters(conn) if letter["gone_at"] is not None}
+    assert gone == {str(ids[3]), str(ids[4])}
+    retry(conn, *ids)
+    assert [collect(conn), collect(conn)] == [0, 0]
+    assert all(letter["gone_at"] is not None for letter in letters(conn))
+
+
 def test_a_job_that_died_and_was_retried_between_two_looks_is_told_all_the_same(conn: Session) -> None:
     id = dies(conn)
     retry(conn, id)

@@ -189,7 +189,8 @@ ON CONFLICT (name) DO NOTHING;
 -- Take the jobs that went dead since the last call among the dead letters, and see which of the earlier ones are dead no
 -- longer. Deaths are read off the events, which are written in the statement that ends the job: a job that died and was
 -- retried in between is a dead letter too. An event's id is drawn before its row is committed, so the last 15 s wait for the next
--- call: no call of the protocol takes longer than 10. One caller collects at a time.
+-- call: no call of the protocol takes longer than 10. One caller collects at a time. Where more letters are there than `max_events`,
+-- a call sees after so many of them and the next call after those that follow (`checked`): else some would never be seen after.
 -- Returns how many were new.
 CREATE OR REPLACE FUNCTION holdfast.collect_dead_jobs(max_events integer DEFAULT 10000) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
@@ -200,8 +201,12 @@ DECLARE
     _from bigint;
     _upto bigint;
     _new  bigint;
+    _fingerprint text;
+    _id   uuid;
 BEGIN
-    SELECT (m.last_result ->> 'event_id')::bigint INTO _from
+    SELECT (m.last_result ->> 'event_id')::bigint, coalesce(m.last_result #>> '{checked,0}', ''),
+           coalesce(m.last_result #>> '{checked,1}', '00000000-0000-0000-0000-000000000000')::uuid
+    INTO _from, _fingerprint, _id
     FROM holdfast.monitors m WHERE m.name = 'collect_dead_jobs'
     FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
@@ -240,16 +245,25 @@ BEGIN
     )
     SELECT count(*) INTO _new FROM written;
 
-    UPDATE holdfast.dead_letters AS d
-    SET gone_at = _now
-    FROM (SELECT p.id, p.job_id, split_part(p.key, ':', 2)::bigint AS lease
-          FROM holdfast.dead_letters p
-          WHERE p.gone_at IS NULL AND p.source = 'job' LIMIT 10000) p
-    LEFT JOIN holdfast.jobs j ON j.id = p.job_id::uuid AND j.status = 'dead' AND j.lease <= p.lease + 1
-    WHERE d.id = p.id AND j.id IS NULL;
+    WITH checked AS MATERIALIZED (
+        SELECT p.fingerprint, p.id, p.job_id, split_part(p.key, ':', 2)::bigint AS lease
+        FROM holdfast.dead_letters p
+        WHERE p.gone_at IS NULL AND p.source = 'job' AND (p.fingerprint, p.id) > (_fingerprint, _id)
+        ORDER BY p.fingerprint, p.id
+        LIMIT max_events
+    ), gone AS (
+        UPDATE holdfast.dead_letters AS d
+        SET gone_at = _now
+        FROM checked p
+        LEFT JOIN holdfast.jobs j ON j.id = p.job_id::uuid AND j.status = 'dead' AND j.lease <= p.lease + 1
+        WHERE d.id = p.id AND j.id IS NULL
+    )
+    SELECT c.fingerprint, c.id INTO _fingerprint, _id
+    FROM checked c ORDER BY c.fingerprint, c.id OFFSET max_events - 1 LIMIT 1;  -- none: all were, so it begins anew
 
     UPDATE holdfast.monitors AS m
-    SET swept_at = _now, last_result = jsonb_build_object('event_id', greatest(_from, _upto), 'new', _new)
+    SET swept_at = _now, last_result = jsonb_build_object('event_id', greatest(_from, _upto), 'new', _new,
+                                                            'checked', jsonb_build_array(_fingerprint, _id))
     WHERE m.name = 'collect_dead_jobs';
     RETURN _new;
 END
@@ -541,6 +555,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA holdfast FROM PUBLIC;
     $migration$;
 -- The checksum below covers every byte above this line.
     INSERT INTO holdfast.schema_migrations (version, name, checksum)
-    VALUES (7, '007_dead_letters', '5b20438668f4c95a69517c25bc9d518cb0c302aede4b0516f44e4d556273490c');
+    VALUES (7, '007_dead_letters', '7e150f85996eeda07b4e345971a9447716ebda69836937e9e2f31e8fe8ff0e4c');
 END
 $holdfast$;
